@@ -161,8 +161,9 @@ def run_cache(folder: Path) -> None:
     import tarfile
 
     from nemo_distill.storage.ledger import fingerprint
-    from nemo_distill.teacher_cache.build import CacheSettings, build
+    from nemo_distill.teacher_cache.build import build
     from nemo_distill.teacher_cache.folder import CacheFolder
+    from nemo_distill.teacher_cache.settings import CacheSettings
 
     with tarfile.open(folder / "teacher.nemo", "w") as archive:
         entry = tarfile.TarInfo("model_config.yaml")

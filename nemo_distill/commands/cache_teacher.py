@@ -43,9 +43,10 @@ from nemo_distill.progress import shown_progress
 from nemo_distill.storage.files import user_path
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.shard_folder import begun_settings
-from nemo_distill.teacher_cache.build import CacheSettings, TeacherOfPairs, build
+from nemo_distill.teacher_cache.build import TeacherOfPairs, build
 from nemo_distill.teacher_cache.cache import TeacherCache
 from nemo_distill.teacher_cache.folder import CacheFolder
+from nemo_distill.teacher_cache.settings import CacheSettings
 from nemo_distill.text.files import data_problems
 from nemo_distill.text.training_mix import mix_settings, mix_training_data, training_mix_problems
 from nemo_distill.trainer.precision import AUTO, chosen_dtype, warn_of_emulation

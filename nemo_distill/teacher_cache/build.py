@@ -8,40 +8,22 @@ closes the folder. The memory of a process does not grow with the data.
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from pydantic import Field
 from torch import Tensor
 
 from nemo_distill.config.errors import DataError
-from nemo_distill.config.section import section
 from nemo_distill.storage.sorted_on_disk import SortedOnDisk
 from nemo_distill.teacher_cache.folder import CacheFolder
-from nemo_distill.teacher_cache.records import KEY, PAIR, Dtype, pair_keys, token_records, token_type
+from nemo_distill.teacher_cache.records import KEY, PAIR, pair_keys, token_records, token_type
+from nemo_distill.teacher_cache.settings import CacheSettings
 
 NUMBERED = np.dtype([("key", KEY), ("number", "<i8")])
 GROUP = 10_000  # number of pairs whose keys are added at a time
 # Called with the fraction of batches read, and the number of pairs that the teacher has processed since the last call.
 OnProgress = Callable[[float, int], None]
 Batch = Sequence[Tensor]  # src_ids (B, S), src_mask (B, S), tgt_ids (B, T), tgt_mask (B, T), labels (B, T)
-
-
-@section
-class CacheSettings:
-    """The settings of a teacher cache."""
-
-    k: int | None = Field(default=64, ge=1)
-    """Number of most probable words to store per token; null stores all."""
-    dtype: Dtype = "float16"
-    """The type of the stored log-probabilities."""
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"
-    """The precision in which the teacher computes. `auto`: as with `trainer.precision=auto`; a cache that was begun
-    keeps what was chosen for it."""
-    tokens_in_batch: int = Field(default=8192, ge=1)
-    """Maximum number of source and target tokens per teacher batch, including padding."""
-    shard_pairs: int = Field(default=50000, ge=1)
-    """A shard ends after the batch with which it reaches this number of pairs."""
 
 
 class TeacherOfPairs(Protocol):

@@ -26,7 +26,8 @@ from nemo_distill.storage.ledger import fingerprint, sha256_of
 from nemo_distill.storage.records import OPEN, FileEntry
 from nemo_distill.storage.shard_folder import ShardError, ShardFolder
 from nemo_distill.storage.sorted_on_disk import SortedOnDisk
-from nemo_distill.teacher_cache.records import KEY, PAIR, Dtype
+from nemo_distill.teacher_cache.records import KEY, PAIR
+from nemo_distill.teacher_cache.settings import Dtype
 
 PLACE = np.dtype([("shard", "<u4"), ("tokens", "<u4"), ("start", "<u8")])
 ENTRY = np.dtype([("key", KEY), ("place", PLACE)])

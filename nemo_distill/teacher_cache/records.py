@@ -5,7 +5,6 @@ any batch, order, mix or epoch. A record has the most probable words, the others
 """
 
 import hashlib
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,8 +12,8 @@ from torch import Tensor
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.losses.top_k import TopK, top_k_of
+from nemo_distill.teacher_cache.settings import Dtype
 
-Dtype = Literal["float16", "float32"]  # of log-probabilities
 KEY_BYTES = 16
 KEY = np.dtype(f"S{KEY_BYTES}")
 PAIR = np.dtype([("key", KEY), ("tokens", "<u4")])

@@ -20,7 +20,7 @@ from nemo_distill.evaluation.student_sizes import SizeTarget
 from nemo_distill.evaluation.system_sections import Models
 from nemo_distill.models.distillation_section import REGISTERED_TENSORS
 from nemo_distill.pseudo_labels.filters import FilterSettings
-from nemo_distill.teacher_cache.build import CacheSettings
+from nemo_distill.teacher_cache.settings import CacheSettings
 from nemo_distill.text.lines import LinePolicy
 from nemo_distill.text.source_noise import SourceNoise
 from tests.json_values import KEYS, VALUES, sections

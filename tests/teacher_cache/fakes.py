@@ -3,8 +3,9 @@
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from nemo_distill.teacher_cache.build import CacheSettings, build
+from nemo_distill.teacher_cache.build import build
 from nemo_distill.teacher_cache.folder import CacheFolder
+from nemo_distill.teacher_cache.settings import CacheSettings
 from tests.pseudo_labels.fakes import write_model
 
 PAD = 0
