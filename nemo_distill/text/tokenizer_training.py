@@ -8,7 +8,7 @@ import hashlib
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -55,14 +55,12 @@ class TokenizerTraining:
     def symbols(self) -> list[str]:
         """Returns the special tokens that are not in every vocabulary."""
         given = self.special_tokens or []
-        tokens = given.values() if isinstance(given, Mapping) else given
+        tokens = given.values() if isinstance(given, dict) else given
         return [token for token in dict.fromkeys(tokens) if token not in SENTENCEPIECE_PIECES]
 
     def problems(self) -> list[str]:
         """Returns a sentence for each special token that the library cannot have."""
-        if "" in (
-            self.special_tokens.values() if isinstance(self.special_tokens, dict) else self.special_tokens or []
-        ):
+        if "" in self.symbols():
             return [f"special_tokens={self.special_tokens}: must not contain an empty string."]
         if self.library == "yttm" and self.special_tokens:
             return [f"special_tokens={self.special_tokens}: youtokentome has none; use library=sentencepiece."]
