@@ -25,7 +25,6 @@ from nemo_distill.text.token_ids import MissingPackageError, import_youtokentome
 from nemo_distill.text.tokenizer_training import TokenizerFile, TokenizerJob, TokenizerTraining, train_missing
 
 SIDES = ("source", "target")
-REMEDY = "give another folder, or make it again with overwrite=true"
 
 
 @section
@@ -167,9 +166,8 @@ def check_preparation(cfg: DictConfig) -> PreparationConfig:
 
 
 def _check_earlier(config: PreparationConfig) -> None:
-    conflicts = [] if config.overwrite else earlier_work(config.tokenizers(), config.data)
-    if conflicts:
-        raise ConfigurationError([f"output: {conflict}; {REMEDY}." for conflict in conflicts])
+    if not config.overwrite and (problems := earlier_work("output", config.tokenizers(), config.data, "overwrite")):
+        raise ConfigurationError(problems)
 
 
 def prepare(config: PreparationConfig) -> None:

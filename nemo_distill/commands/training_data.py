@@ -28,7 +28,6 @@ from nemo_distill.text.tokenizer_training import TokenizerFile, TokenizerJob, To
 
 TRAINABLE = ("sentencepiece", "yttm")
 READING = LinePolicy()
-REMEDY = "give another folder, or make it again with model.preproc_overwrite=true"
 # What one tokenizer of both languages has only once.
 ONCE = ("library", "vocab_size", "coverage", "training_sample_size", "special_tokens")
 
@@ -129,10 +128,8 @@ class TrainingText:
         """Returns a sentence for each tokenizer or data in the folder that was made from something else."""
         if self.overwrite:
             return []
-        return [
-            f"model.preproc_out_dir: {conflict}; {REMEDY}."
-            for conflict in earlier_work(list(self.tokenizers().values()), self.data)
-        ]
+        files = list(self.tokenizers().values())
+        return earlier_work("model.preproc_out_dir", files, self.data, "model.preproc_overwrite")
 
     def check_conflicts(self) -> None:
         """Raises a ConfigurationError if there are conflicts."""

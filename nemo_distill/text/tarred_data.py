@@ -161,17 +161,22 @@ def tar_files(metadata: Path) -> list[Path]:
     return [path if path.exists() else metadata.parent / path.name for path in named]
 
 
-def earlier_work(files: Sequence[TokenizerFile], data: Callable[[], Sequence[TarredData]]) -> list[str]:
-    """Returns what is wrong with tokenizers and data that are there already, so that they cannot be used.
+def earlier_work(
+    where: str, files: Sequence[TokenizerFile], data: Callable[[], Sequence[TarredData]], overwrite: str
+) -> list[str]:
+    """Returns a sentence for each tokenizer or data that is there already and was made from something else.
 
     Args:
+        where: the key of the folder.
         data: returns the data. Called only if the tokenizers are there, on which the data depends.
+        overwrite: the key by which they are made again.
     """
     jobs = {file.path: file.job for file in files if file.job}.values()
     found = [_conflict(job) for job in jobs]
     if not any(found) and all(file.path.is_file() for file in files):
         found = [_conflict(one) for one in data()]
-    return [conflict for conflict in found if conflict]
+    remedy = f"give another folder, or make it again with {overwrite}=true"
+    return [f"{where}: {conflict}; {remedy}." for conflict in found if conflict]
 
 
 def _conflict(work: TokenizerJob | TarredData) -> str | None:
