@@ -185,8 +185,8 @@ def as_text(compose, overrides):
 
 def test_the_report_shows_the_metric_of_the_evaluation(tmp_path, monkeypatch):
     shown = []
-    for name in ("check", "prepare_corpus", "do_steps", "print_evaluation"):
-        monkeypatch.setattr(compare, name, lambda *arguments: None)
+    for name in ("checked", "prepare_corpus", "do_steps", "print_evaluation"):
+        monkeypatch.setattr(compare, name, lambda *arguments: [])
     monkeypatch.setattr(compare, "plotting_problems", lambda what: [])
     job = SimpleNamespace(folder=tmp_path, main_metric="chrF", run=dict)
     monkeypatch.setattr(compare, "evaluation_of", lambda config: job)
