@@ -131,12 +131,13 @@ def ctranslate2_search(
     from ctranslate2.specs import transformer_spec
 
     from nemo_distill.decoding.ctranslate2_search import load_translator
-    from nemo_distill.export.ctranslate2_model import SpecConverter, Vocabularies, decoder_spec, encoder_spec
+    from nemo_distill.export.ctranslate2_model import decoder_spec, encoder_spec, save_spec
 
     tokens = tuple(f"t{index}" for index in range(shape.vocabulary))
-    names = Vocabularies(tokens, tokens, {"unk": tokens[3], "bos": tokens[BOS], "eos": tokens[EOS]})
+    special_tokens = {"unk": tokens[3], "bos": tokens[BOS], "eos": tokens[EOS]}
     spec = transformer_spec.TransformerSpec(encoder_spec(model, POSITIONS), decoder_spec(model, POSITIONS))
-    SpecConverter(spec, names).convert(str(folder / quantization), quantization=quantization)
+    (folder / quantization).mkdir()
+    save_spec(spec, tokens, tokens, special_tokens, folder / quantization, quantization)
     translator = load_translator(folder / quantization, inter_threads=threads, intra_threads=1)
 
     def decode(src_ids, batch=None):

@@ -7,11 +7,9 @@ the square root of the width. CTranslate2 would compute them differently, so the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctranslate2.converters import Converter
 from ctranslate2.converters.utils import fuse_linear
 from ctranslate2.specs import common_spec, transformer_spec
 from torch import Tensor, nn
@@ -21,38 +19,34 @@ from nemo_distill.nemo_files.host_fixes import fixed_positions
 from nemo_distill.nemo_files.model_kinds import ends_with_norm
 from nemo_distill.nemo_files.tokenizer_files import Vocabulary, read_vocabulary
 
+Tokens = tuple[str, ...]
 NAMED = ("unk", "bos", "eos")
 ACTIVATIONS = {"relu": common_spec.Activation.RELU, "gelu": common_spec.Activation.GELU}
 
 
-@dataclass(frozen=True)
-class Vocabularies:
-    """The tokens of both sides in the order of their ids. Within a side, all tokens are different.
-
-    Args:
-        special_tokens: the names of unk, bos and eos, the same on both sides.
-    """
-
-    source: tuple[str, ...]
-    target: tuple[str, ...]
-    special_tokens: Mapping[str, str]
-
-
-def name_ids(source: Vocabulary, target: Vocabulary, source_size: int, target_size: int) -> Vocabularies:
-    """Names the ids by their pieces. Special ids have the target's names on both sides.
+def name_ids(
+    source: Vocabulary, target: Vocabulary, source_size: int, target_size: int
+) -> tuple[Tokens, Tokens, dict[str, str]]:
+    """Names the ids by their pieces. Within a side, all names are different.
 
     Args:
         source_size: number of rows in the encoder's embeddings. NeMo 1.x pads the vocabulary to a multiple of 8; the
             additional ids get names of their own.
         target_size: number of rows in the decoder's embeddings.
+
+    Returns:
+        The names of both sides in the order of their ids, and the names of unk, bos and eos, which are the target's
+        on both sides.
     """
     special_tokens = {name: target.pieces[target.special_ids[name]] for name in NAMED}
-    return Vocabularies(
-        _tokens(source, source_size, special_tokens), _tokens(target, target_size, special_tokens), special_tokens
+    return (
+        _tokens(source, source_size, special_tokens),
+        _tokens(target, target_size, special_tokens),
+        special_tokens,
     )
 
 
-def _tokens(vocabulary: Vocabulary, size: int, special_tokens: Mapping[str, str]) -> tuple[str, ...]:
+def _tokens(vocabulary: Vocabulary, size: int, special_tokens: Mapping[str, str]) -> Tokens:
     tokens = [*vocabulary.pieces, *(f"<unused_{index}>" for index in range(len(vocabulary.pieces), size))]
     names = {vocabulary.special_ids[name]: token for name, token in special_tokens.items()}
     taken = set(names.values())
@@ -65,23 +59,6 @@ def _tokens(vocabulary: Vocabulary, size: int, special_tokens: Mapping[str, str]
         tokens[index] = token
         taken.add(token)
     return tuple(tokens)
-
-
-class SpecConverter(Converter):
-    """A CTranslate2 converter for a specification that is complete but for the vocabularies."""
-
-    def __init__(self, spec: transformer_spec.TransformerSpec, vocabularies: Vocabularies):
-        self.spec = spec
-        self.vocabularies = vocabularies
-
-    def _load(self) -> transformer_spec.TransformerSpec:
-        self.spec.register_source_vocabulary(list(self.vocabularies.source))
-        self.spec.register_target_vocabulary(list(self.vocabularies.target))
-        for name, token in self.vocabularies.special_tokens.items():
-            setattr(self.spec.config, f"{name}_token", token)
-        self.spec.config.decoder_start_token = self.vocabularies.special_tokens["bos"]
-        self.spec.config.add_source_bos = self.spec.config.add_source_eos = True
-        return self.spec
 
 
 def write_model(model: Any, folder: Path, record: ExportRecord) -> None:
@@ -111,11 +88,27 @@ def write_spec(
         record: as in `write_model`.
     """
     source, target = (read_vocabulary(folder / side.tokenizer) for side in (record.source, record.target))
-    converted = folder / "converted"  # CTranslate2 requires a new folder
-    SpecConverter(spec, name_ids(source, target, *sizes)).convert(str(converted), quantization=record.quantization)
-    for file in converted.iterdir():
-        file.rename(folder / file.name)
-    converted.rmdir()
+    save_spec(spec, *name_ids(source, target, *sizes), folder, record.quantization)
+
+
+def save_spec(
+    spec: transformer_spec.TransformerSpec,
+    source: Tokens,
+    target: Tokens,
+    special_tokens: Mapping[str, str],
+    folder: Path,
+    quantization: str,
+) -> None:
+    """Saves a specification to a folder, with its vocabularies as `name_ids` returns them."""
+    spec.register_source_vocabulary(list(source))
+    spec.register_target_vocabulary(list(target))
+    for name, token in special_tokens.items():
+        setattr(spec.config, f"{name}_token", token)
+    spec.config.decoder_start_token = special_tokens["bos"]
+    spec.config.add_source_bos = spec.config.add_source_eos = True
+    spec.validate()
+    spec.optimize(quantization)
+    spec.save(str(folder))
 
 
 def empty_stack(spec_class: Any, config: Mapping[str, Any]) -> Any:
