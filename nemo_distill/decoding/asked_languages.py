@@ -4,7 +4,7 @@ A language may be given by any of its codes. A model that cannot choose a langua
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,36 +43,32 @@ def not_asked_for(languages: Sequence[str | None], what: str) -> list[str]:
     ]
 
 
-def direction_problems(config: Mapping[str, Any], source: str | None, target: str | None) -> list[str]:
-    """Returns a sentence for each language that a `.nemo` needs, does not know, or has no use for.
+def nemo_languages(
+    config: Mapping[str, Any], languages: Sequence[str | None]
+) -> tuple[tuple[str | None, ...], list[str]]:
+    """Returns the languages of a `.nemo` in its own codes, and a sentence for each problem.
+
+    Of a multilingual model, what is not given is its only one. Another model has no use for what is given.
 
     Args:
         config: the model's config.
-        source: the value of the key `source_language`.
-        target: the value of the key `target_language`.
+        languages: the source and target language that are asked for.
     """
+    own = [config.get(key) for key in LANGUAGE_KEYS]
     if not config.get("multilingual"):
-        return not_asked_for((source, target), "this model")
-    return [problem for _, problems in _nemo_choices(config, source, target) for problem in problems]
-
-
-def direction(config: Mapping[str, Any], source: str | None, target: str | None) -> tuple[str | None, str | None]:
-    """Returns the languages of a multilingual `.nemo` in its own codes. What is not given is its only one."""
-    (source, _), (target, _) = _nemo_choices(config, source, target)
-    return source, target
-
-
-def _nemo_choices(
-    config: Mapping[str, Any], source: str | None, target: str | None
-) -> Iterator[tuple[str | None, list[str]]]:
-    """Yields the model's code of each language, and a sentence for each problem."""
-    for key, language, known in zip(KEYS, (source, target), map(as_list, map(config.get, LANGUAGE_KEYS))):
+        return tuple(own), not_asked_for(languages, "this model")
+    chosen: list[str | None] = []
+    problems = []
+    for key, language, known in zip(KEYS, languages, map(as_list, own)):
         if language is not None:
-            yield choose_language(key, language, known)
+            code, wrong = choose_language(key, language, known)
         elif len(known) == 1:
-            yield known[0], []
+            code, wrong = known[0], []
         else:
-            yield None, [f"{key} has no value: the model is multilingual and knows {', '.join(known)}."]
+            code, wrong = None, [f"{key} has no value: the model is multilingual and knows {', '.join(known)}."]
+        chosen.append(code)
+        problems += wrong
+    return tuple(chosen), problems
 
 
 def folder_direction(

@@ -10,7 +10,7 @@ import torch
 from pydantic import AfterValidator, Field
 
 from nemo_distill.config.section import Allowed, rule, section
-from nemo_distill.decoding.asked_languages import direction, direction_problems, not_asked_for
+from nemo_distill.decoding.asked_languages import nemo_languages, not_asked_for
 from nemo_distill.decoding.converted_engine import ORIGIN, ConvertedEngine, conversion_problems, is_converted
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine
 from nemo_distill.decoding.ctranslate2_search import unsupported_by_ctranslate2
@@ -196,7 +196,7 @@ def _file_problems(name: str, path: Path, languages: Sequence[str | None]) -> li
         if not path.is_dir():
             config = readable_tokenizers(translation_archive(path)).config
             missing = unsupported(config, name) if name == "ctranslate2" else ()
-            return [*direction_problems(config, *languages), *(f"model: '{path}' has {one}" for one in missing)]
+            return [*nemo_languages(config, languages)[1], *(f"model: '{path}' has {one}" for one in missing)]
         if name == "ctranslate2":
             record = ExportRecord.read(path)
             if record.is_of_hugging_face:
@@ -239,12 +239,9 @@ def model_languages(
         return [None, None]
     if Path(path).is_dir():
         record = ExportRecord.read(Path(path))
-        languages = [record.source.language, record.target.language]
+        languages: tuple[str | None, ...] = (record.source.language, record.target.language)
     else:
-        config = NemoArchive(path).config
-        languages = [config.get("src_language"), config.get("tgt_language")]
-        if config.get("multilingual"):
-            languages = list(direction(config, source_language, target_language))
+        languages = nemo_languages(NemoArchive(path).config, (source_language, target_language))[0]
     return [None if language == "ignore" else language for language in languages]
 
 

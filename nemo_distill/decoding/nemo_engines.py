@@ -11,7 +11,7 @@ from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTE
 from torch import Tensor, nn
 
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.decoding.asked_languages import direction, direction_problems
+from nemo_distill.decoding.asked_languages import nemo_languages
 from nemo_distill.decoding.cached_decoder import CachedDecoder, EnsembleDecoder
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, batches_by_length
 from nemo_distill.decoding.search import Found, SpecialIds, StepDecoder, search
@@ -61,10 +61,11 @@ class TextEngine(ABC):
         self.max_source_length = number_of_positions(model.cfg, "encoder")
         self.prefix: list[int] = []
         config = {**model.cfg, "multilingual": model.multilingual}
-        if not reads_ids and (problems := direction_problems(config, source_language, target_language)):
+        languages, problems = nemo_languages(config, (source_language, target_language))
+        if problems and not reads_ids:
             raise ConfigurationError(problems)
         if model.multilingual and not reads_ids:
-            self._choose_languages(*direction(config, source_language, target_language))
+            self._choose_languages(*languages)
         else:  # NeMo gives a multilingual model none until it is validated
             self.source_processor = getattr(model, "source_processor", None)
             self.target_processor = getattr(model, "target_processor", None)

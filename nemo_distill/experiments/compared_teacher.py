@@ -6,7 +6,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from nemo_distill.config.overrides import path_override
-from nemo_distill.decoding.asked_languages import KEYS, direction_problems
+from nemo_distill.decoding.asked_languages import KEYS, nemo_languages
 from nemo_distill.decoding.engines import engine_of, engine_problems, is_folder_of_hugging_face
 from nemo_distill.experiments.comparison_section import TEACHER, ComparisonConfig
 from nemo_distill.nemo_files.archive import NemoArchive
@@ -87,6 +87,6 @@ def _problems(path: Path, languages: Languages) -> list[str]:
     if path.is_dir():
         return engine_problems(engine_of(path), [path], None, *languages)
     try:
-        return direction_problems(NemoArchive(path).config, *languages) if path.is_file() else []
+        return nemo_languages(NemoArchive(path).config, languages)[1] if path.is_file() else []
     except ValueError:
         return []

@@ -7,7 +7,7 @@ import sentencepiece
 import torch
 
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.decoding.asked_languages import direction, direction_problems
+from nemo_distill.decoding.asked_languages import nemo_languages
 from nemo_distill.decoding.engines import engine_problems, load_engine, written_language
 from nemo_distill.decoding.settings import SearchSettings
 from tests.conftest import WORDS
@@ -199,8 +199,7 @@ ONE_TO_MANY = {"multilingual": True, "src_language": "en", "tgt_language": ["pt_
     ],
 )
 def test_a_nemo_model_knows_its_languages_by_any_code(config, languages, chosen):
-    assert direction_problems(config, *languages) == []
-    assert direction(config, *languages) == chosen
+    assert nemo_languages(config, languages) == (chosen, [])
 
 
 @pytest.mark.parametrize(
@@ -213,7 +212,7 @@ def test_a_nemo_model_knows_its_languages_by_any_code(config, languages, chosen)
     ],
 )  # fmt: skip
 def test_a_nemo_model_refuses_what_it_does_not_know(config, languages, sentences):
-    assert direction_problems(config, *languages) == sentences
+    assert nemo_languages(config, languages)[1] == sentences
 
 
 @pytest.mark.parametrize("name", ["nemo_distill", "nemo", "ctranslate2"])
