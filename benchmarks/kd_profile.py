@@ -34,8 +34,8 @@ def fused_form(student: Any, teacher: Any, hidden_states: Any, teacher_hidden_st
     import torch
 
     from nemo_distill.losses import KLDivergenceLoss
+    from nemo_distill.losses.closed_forms import SmoothedLabels
     from nemo_distill.losses.fused import fused_losses
-    from nemo_distill.losses.labels import SmoothedLabels
 
     weights = [0.5, 0.5]
     projections = projection_of(student, hidden_states), projection_of(teacher, teacher_hidden_states)

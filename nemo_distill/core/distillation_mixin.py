@@ -12,7 +12,7 @@ from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.core.distillation_section import DistillationSection
 from nemo_distill.core.loss_terms import Widths
 from nemo_distill.core.registry import DistillationRegistry, Registered, Role
-from nemo_distill.losses.labels import SmoothedLabels
+from nemo_distill.losses.closed_forms import SmoothedLabels
 
 
 class DistillationPass(NamedTuple):

@@ -17,7 +17,7 @@ from nemo_distill.core.distillation_section import DistillationSection
 from nemo_distill.core.loss_terms import STUDENT_LOSS, StepLosses, checked_loss_terms
 from nemo_distill.core.registry import PROJECTION, DistillationRegistry, Role
 from nemo_distill.core.teachers import Teachers
-from nemo_distill.losses.labels import SmoothedLabels
+from nemo_distill.losses.closed_forms import SmoothedLabels
 from nemo_distill.losses.projection import Projection
 from nemo_distill.nemo_files.archive_safety import TRAINING_SECTIONS
 from nemo_distill.nemo_files.host_fixes import logs_this_step

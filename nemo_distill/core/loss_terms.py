@@ -14,8 +14,8 @@ from nemo_distill.config.schedule import Schedule, Weight, as_schedule
 from nemo_distill.config.section import argument_problem, read_value
 from nemo_distill.core.distillation_section import DistillationSection
 from nemo_distill.core.registry import PROJECTION, DistillationRegistry, Role, consumed_tensors
+from nemo_distill.losses.closed_forms import SmoothedLabels
 from nemo_distill.losses.fused import fused_losses
-from nemo_distill.losses.labels import SmoothedLabels
 
 ALLOWED_LOSS_PREFIXES = ("nemo_distill.losses.",)
 STUDENT_LOSS = "student"  # the name of the student's own training loss among the terms

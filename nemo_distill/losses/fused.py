@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nemo_distill.losses.closed_forms import TOP_K_FORMS, LossesAndGradients, differentiate
-from nemo_distill.losses.labels import SmoothedLabels
+from nemo_distill.losses.closed_forms import TOP_K_FORMS, LossesAndGradients, SmoothedLabels, differentiate
 from nemo_distill.losses.projection import Distributions, Logits, Projection, Tokens
 from nemo_distill.losses.top_k import TopK
 from nemo_distill.losses.word_level import WordLevelLoss

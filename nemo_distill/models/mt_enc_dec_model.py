@@ -18,8 +18,8 @@ from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.console import console
 from nemo_distill.core.loss_terms import Widths
 from nemo_distill.decoding.nemo_engines import CachedEngine, search_settings
+from nemo_distill.losses.closed_forms import SmoothedLabels
 from nemo_distill.losses.fused import fused_losses
-from nemo_distill.losses.labels import SmoothedLabels
 from nemo_distill.losses.projection import Projection
 from nemo_distill.losses.reduction import masked_mean
 from nemo_distill.models.batch_origin import batch_origin

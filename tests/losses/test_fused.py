@@ -16,9 +16,8 @@ from nemo_distill.losses import (
 )
 from nemo_distill.losses import fused as module
 from nemo_distill.losses import projection as projections
-from nemo_distill.losses.closed_forms import by_autograd, differentiate
+from nemo_distill.losses.closed_forms import SmoothedLabels, by_autograd, differentiate
 from nemo_distill.losses.fused import fused_losses
-from nemo_distill.losses.labels import SmoothedLabels
 from nemo_distill.losses.projection import Projection
 from nemo_distill.losses.reduction import masked_mean
 from nemo_distill.losses.top_k import TopK, top_k_of

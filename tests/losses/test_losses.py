@@ -15,7 +15,7 @@ from nemo_distill.losses import (
     ReverseKLDivergenceLoss,
     TopOneRankingLoss,
 )
-from nemo_distill.losses.labels import SmoothedLabels
+from nemo_distill.losses.closed_forms import SmoothedLabels
 from nemo_distill.losses.reduction import masked_mean
 
 WORD_LEVEL = {

@@ -20,9 +20,8 @@ from nemo_distill.losses import (
     TopOneRankingLoss,
 )
 from nemo_distill.losses import fused as fused_module
-from nemo_distill.losses.closed_forms import differentiate
+from nemo_distill.losses.closed_forms import SmoothedLabels, differentiate
 from nemo_distill.losses.fused import fused_losses
-from nemo_distill.losses.labels import SmoothedLabels
 from nemo_distill.losses.layer_map import LAYER_MAPS, layer_pairs
 from nemo_distill.losses.projection import Projection
 from nemo_distill.losses.top_k import TAILS, top_k_of
