@@ -66,7 +66,7 @@ def _option_problems(distillation: TranslationDistillation) -> list[str]:
     if precision := distillation.teacher_precision:
         problems.append(f"model.distillation.teacher_precision={precision}: has no effect with {WHERE}; set null.")
     if distillation.distilbert_initialization:
-        problems.append(f"distillation.distilbert_initialization=true copies weights, but {WHERE} holds none.")
+        problems.append(f"model.distillation.distilbert_initialization=true copies weights, but {WHERE} holds none.")
     return problems
 
 

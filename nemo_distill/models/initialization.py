@@ -17,7 +17,7 @@ from nemo_distill.models.distillation_section import Initialization, Translation
 from nemo_distill.models.pruning import KeptWidth, copy_layer, copy_norm, kept_width
 from nemo_distill.nemo_files.model_kinds import SIDES, is_hugging_face_encoder
 
-SWITCH = "distillation.share_encoder"
+COPIED, SHARED = "model.distillation.initialization", "model.distillation.share_encoder"
 WORDS = re.compile(r"token_embedding\.weight$|layer0\.(weight|bias)$")  # weights with a row for each word
 # NeMo's defaults for missing keys of a stack's config. A stack is an encoder or a decoder.
 NEMO_DEFAULTS = {
@@ -116,7 +116,7 @@ def initialization_problems(
         teacher: the teacher's config.
     """
     if any(map(is_hugging_face_encoder, (student, teacher))):
-        return ["distillation.initialization copies parts of NeMo's own encoders, not of encoder.library=huggingface."]
+        return [f"{COPIED} copies parts of NeMo's own encoders, not of encoder.library=huggingface."]
     problems, prunes = [], initialization.prune_width
     for side in SIDES:
         rule = getattr(initialization, side)
@@ -130,24 +130,24 @@ def initialization_problems(
         too_wide = isinstance(ours, int) and isinstance(theirs, int) and ours > theirs
         hint = "" if too_wide else "; to prune the teacher's, set prune_width=true"
         problems += [
-            f"distillation.initialization copies from the teacher's {side}, which has {key}={theirs}; "
+            f"{COPIED} copies from the teacher's {side}, which has {key}={theirs}; "
             f"the student has {ours}{hint if key in PRUNED_KEYS else ''}."
             for key, ours, theirs in stack_differences(side, student[side], teacher[side], same)
             if not (prunes and key in PRUNED_KEYS)
         ]
         if prunes and too_wide:
             problems.append(
-                "distillation.initialization.prune_width=true needs a teacher that is at least as wide, but its "
-                f"{side} has hidden_size={theirs}; the student has {ours}."
+                f"{COPIED}.prune_width=true needs a teacher that is at least as wide, but its {side} has "
+                f"hidden_size={theirs}; the student has {ours}."
             )
         layers = [model[side].get("num_layers") for model in (student, teacher)]
         try:
             if all(isinstance(number, int) for number in layers):  # another check reports what is no number
                 copied_layers(side, rule, *layers)
         except ValueError as error:
-            problems.append(f"distillation.initialization.{error}")
+            problems.append(f"{COPIED}.{error}")
     if initialization.embeddings:
-        problems += sharing_problem("distillation.initialization.embeddings=true", student, teacher)
+        problems += sharing_problem(f"{COPIED}.embeddings=true", student, teacher)
     return problems
 
 
@@ -214,25 +214,25 @@ def shared_encoder_problems(
         teacher: the config of the first teacher.
     """
     if is_hugging_face_encoder(model):
-        return [f"{SWITCH} needs NeMo's own encoder, but model.encoder.library=huggingface."]
+        return [f"{SHARED} needs NeMo's own encoder, but model.encoder.library=huggingface."]
     problems = [
-        f"{SWITCH}: model.encoder has {key}={ours}, the teacher has {theirs}; they must be the same."
+        f"{SHARED}: model.encoder has {key}={ours}, the teacher has {theirs}; they must be the same."
         for key, ours, theirs in stack_differences(
             "encoder", model["encoder"], teacher["encoder"], EQUAL_WHOLE_STACK_KEYS
         )
     ]
     if model.get("shared_embeddings"):
-        problems.append(f"{SWITCH} would also freeze the decoder's embeddings; set model.shared_embeddings=false.")
+        problems.append(f"{SHARED} would also freeze the decoder's embeddings; set model.shared_embeddings=false.")
     if teachers > 1:
-        problems.append(f"{SWITCH} needs a single teacher, but there are {teachers}.")
+        problems.append(f"{SHARED} needs a single teacher, but there are {teachers}.")
     if not distillation.noise.is_none:
-        problems.append(f"{SWITCH}: with distillation.noise, student and teacher would read different sources.")
+        problems.append(f"{SHARED}: with model.distillation.noise, student and teacher would read different sources.")
     for key in ("teacher_cache", "teacher_precision", "distilbert_initialization"):
         if value := getattr(distillation, key):
-            problems.append(f"{SWITCH} cannot be combined with distillation.{key}={value}.")
+            problems.append(f"{SHARED} cannot be combined with model.distillation.{key}={value}.")
     return problems + [
-        f"{SWITCH}: student and teacher have the same encoder, so distillation.loss.{name}, which compares their "
-        f"'{value}', has no effect."
+        f"{SHARED}: student and teacher have the same encoder, so model.distillation.loss.{name}, which compares "
+        f"their '{value}', has no effect."
         for name, node in distillation_losses(distillation).items()
         for value in node.values()
         if node.get("weight", 1) != 0 and isinstance(value, str) and value.startswith("encoder")

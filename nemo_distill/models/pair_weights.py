@@ -19,6 +19,7 @@ from nemo_distill.teacher_cache.records import KEY, found_keys, pair_key, pair_k
 from nemo_distill.text.lines import TextFiles, chunks
 from nemo_distill.text.token_ids import id_rows
 
+WHERE = "model.distillation.mix.weighting=loss"
 CHUNK = 5000  # pairs that are turned into ids at a time
 
 
@@ -37,9 +38,7 @@ class PairWeights:
     def __init__(self, source: Path, target: Path, tokenizers: Sequence[Any]):
         path = source.with_suffix(".weights")
         if not path.is_file():
-            raise ConfigurationError(
-                [f"distillation.mix.weighting=loss: '{path}' does not exist; mix the text first."]
-            )
+            raise ConfigurationError([f"{WHERE}: '{path}' does not exist; mix the text first."])
         self._source_tokenizer, self._pad_id = tokenizers[0], tokenizers[1].pad_id
         readers = [NemoTokenIds(tokenizer) for tokenizer in tokenizers]
         weights = np.array([float(line) for line in TextFiles([path])])
@@ -69,7 +68,7 @@ class PairWeights:
             row = int(known.argmin())
             source = text_of(src_ids[row].tolist(), self._source_tokenizer)
             raise DataError(
-                f"distillation.mix.weighting=loss: the mix has no weight for the pair whose source is '{source}'; "
+                f"{WHERE}: the mix has no weight for the pair whose source is '{source}'; "
                 "check that the training reads the text of the mix with its own tokenizers"
             )
         return torch.from_numpy(self._weights[places]).to(labels.device)

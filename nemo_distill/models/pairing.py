@@ -174,11 +174,9 @@ def check_teachers(
     else:
         problems += shared_embedding_problems(model, archives[0])
     if distillation.distilbert_initialization:
-        found = initialization_problems(distillation.initialization, model, first)
-        problems += [f"model.{problem}" for problem in found]
+        problems += initialization_problems(distillation.initialization, model, first)
     if distillation.share_encoder:
-        found = shared_encoder_problems(model, distillation, len(paths), first)
-        problems += [f"model.{problem}" for problem in found]
+        problems += shared_encoder_problems(model, distillation, len(paths), first)
     return problems, (registered_widths(model), registered_widths(first))
 
 

@@ -37,7 +37,7 @@ def start_problems(model: Mapping[str, Any], path: Any, teacher_path: str | Path
     except ValueError as error:
         return [f"{KEY}: {error}."]
     return problems + [
-        f"{KEY} and distillation.{key} both set the initial weights; use only one of them."
+        f"{KEY} and model.distillation.{key} both set the initial weights; use only one of them."
         for key in ("distilbert_initialization", "share_encoder")
         if distillation and getattr(distillation, key)
     ]

@@ -182,11 +182,11 @@ def _sampler(tokenizer: Any, noise: SourceNoise) -> _SentencePieceSampler | _You
         return _YouTokenToMeSampler(tokenizer, noise.bpe_dropout)
     if kind != "SentencePieceTokenizer":
         raise ConfigurationError(
-            [f"distillation.noise needs a sentencepiece or yttm source tokenizer, but this is a {kind}."]
+            [f"model.distillation.noise needs a sentencepiece or yttm source tokenizer, but this is a {kind}."]
         )
     if noise.bpe_dropout and not _is_bpe(tokenizer):
         raise ConfigurationError(
-            [f"distillation.noise.bpe_dropout={noise.bpe_dropout}: the source tokenizer is not a BPE model."]
+            [f"model.distillation.noise.bpe_dropout={noise.bpe_dropout}: the source tokenizer is not a BPE model."]
         )
     return _SentencePieceSampler(tokenizer, noise.bpe_dropout)
 

@@ -61,7 +61,7 @@ def test_the_teacher_that_the_cache_is_of_may_be_named_too(job, teacher_path):
         (["model.distillation.cosine_loss_weight=1"], "distillation.loss.cosine reads the teacher's 'decoder_hidden_states', but a teacher cache stores only log_probs, nll."),
         (["distillation=reverse_kl"], "is infinite if the teacher gives a word zero probability; with a teacher cache, set model.distillation.teacher_cache_tail=uniform."),
         (["model.distillation.model_path=[a.nemo,b.nemo]"], "names 2 teachers; a teacher cache supports only one."),
-        (["model.distillation.distilbert_initialization=true"], "distilbert_initialization=true copies weights"),
+        (["model.distillation.distilbert_initialization=true"], "model.distillation.distilbert_initialization=true copies weights"),
         (["model.train_ds.max_seq_length=600"], "model.train_ds.max_seq_length=600, but model.distillation.teacher_cache was made with 512"),
         (["model.encoder_tokenizer.bpe_dropout=0.1", "model.encoder_tokenizer.tokenizer_model={tokenizer}"], "model.encoder_tokenizer.bpe_dropout=0.1: NeMo does this only with youtokentome"),
         (["model.decoder_tokenizer.tokenizer_model={other}"], "model.decoder_tokenizer has 50 pieces, the teacher's"),

@@ -142,7 +142,9 @@ def test_equal_pairs_have_the_mean_of_their_weights(tokenizer, mixed, tmp_path):
     weights = PairWeights(tmp_path / "few.src", tmp_path / "few.tgt", tokenizers)
     src_ids, src_mask, _, _, labels = batch_of_lines(model.student, ["rot", "der Hund"], ["red", "the dog"])
     assert weights.of(src_ids, src_mask, labels).tolist() == [7, 0.75]
-    with pytest.raises(DataError, match="no weight for the pair whose source is 'rot'"):
+    with pytest.raises(
+        DataError, match="^model.distillation.mix.weighting=loss: .* no weight for the pair whose source is 'rot'"
+    ):
         weights.of(src_ids, src_mask, labels.flip(0))
 
 
@@ -164,7 +166,9 @@ def test_text_that_is_not_mixed_yet_is_refused(mixed, corpus, tmp_path):
     mixed.train_ds.src_file_name, mixed.train_ds.tgt_file_name = (
         str(corpus / f"train.{side}") for side in ("de", "en")
     )
-    with pytest.raises(ConfigurationError, match=r"weighting=loss: '.*train.weights' does not exist"):
+    with pytest.raises(
+        ConfigurationError, match=r"- model.distillation.mix.weighting=loss: '.*train.weights' does not exist"
+    ):
         build(mixed, tmp_path)
 
 

@@ -88,29 +88,34 @@ KL = {"primary": {"_target_": "nemo_distill.losses.KLDivergenceLoss", "weight": 
             {},
             {"noise": {"mask": 0.1}},
             {},
-            "with distillation.noise, student and teacher would read different sources",
+            "with model.distillation.noise, student and teacher would read different sources",
         ),
-        ({}, {"teacher_cache": "cache"}, {}, "cannot be combined with distillation.teacher_cache=cache."),
+        ({}, {"teacher_cache": "cache"}, {}, "cannot be combined with model.distillation.teacher_cache=cache."),
         (
             {},
             {"teacher_precision": "bfloat16"},
             {},
-            "cannot be combined with distillation.teacher_precision=bfloat16.",
+            "cannot be combined with model.distillation.teacher_precision=bfloat16.",
         ),
         (
             {},
             {"distilbert_initialization": True},
             {},
-            "cannot be combined with distillation.distilbert_initialization=True.",
+            "cannot be combined with model.distillation.distilbert_initialization=True.",
         ),
-        ({}, {}, {"cosine": {"weight": 1, "hidden_states": "encoder_layers"}}, "compares their 'encoder_layers'"),
+        (
+            {},
+            {},
+            {"cosine": {"weight": 1, "hidden_states": "encoder_layers"}},
+            "model.distillation.loss.cosine, which compares their 'encoder_layers'",
+        ),
     ],
 )
 def test_what_cannot_be_shared_is_told(changes, distillation, losses, sentence):
     section, _ = read_section(TranslationDistillation, {**distillation, "loss": KL | losses}, "distillation")
     model = {"encoder": ENCODER} | changes
     (problem,) = shared_encoder_problems(model, section, 1, {"encoder": ENCODER | {"pre_ln": False}})
-    assert problem.startswith("distillation.share_encoder") and sentence in problem
+    assert problem.startswith("model.distillation.share_encoder") and sentence in problem
 
 
 def test_of_several_teachers_none_is_shared_with():

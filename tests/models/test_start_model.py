@@ -52,6 +52,12 @@ def test_another_vocabulary_than_the_teachers_is_told(job, twin_path):
     assert len(found) == 2 and all("(the teacher's) has different pieces" in problem for problem in found)
 
 
+def test_two_sources_of_the_first_weights_are_told_by_their_keys(job, twin_path):
+    key = "model.distillation.distilbert_initialization"
+    found = problems(check_distillation_job, job(*START, f"{key}=true", f"{KEY}={twin_path}"))
+    assert f"{KEY} and {key} both set the initial weights; use only one of them." in found
+
+
 def test_a_tokenizer_that_would_be_trained_is_told(job, teacher_path, tmp_path):
     sizes = [f"model.{side}_tokenizer.vocab_size=60" for side in ("encoder", "decoder")]
     found = problems(

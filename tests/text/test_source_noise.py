@@ -153,7 +153,10 @@ def test_a_line_of_special_tokens_alone_stays(pieces):
 
 
 def test_other_tokenizers_are_refused():
-    with pytest.raises(ConfigurationError, match="needs a sentencepiece or yttm source tokenizer, but this is a list"):
+    with pytest.raises(
+        ConfigurationError,
+        match="- model.distillation.noise needs a sentencepiece or yttm source tokenizer, but this is a list",
+    ):
         NoisySource(SourceNoise(mask=0.1), [], (), 10)
 
 
@@ -162,7 +165,9 @@ def test_a_unigram_model_has_no_merges_to_leave_out(corpus, tmp_path):
 
     path = train_sentencepiece(tmp_path / "unigram", corpus / "train.de", 30, model_type="unigram")
     tokenizer = SentencePieceTokenizer(str(path))
-    with pytest.raises(ConfigurationError, match="bpe_dropout=0.1: the source tokenizer is not a BPE model"):
+    with pytest.raises(
+        ConfigurationError, match="- model.distillation.noise.bpe_dropout=0.1: the source tokenizer is not a BPE model"
+    ):
         source(SourceNoise(bpe_dropout=0.1), tokenizer)
 
 
