@@ -26,10 +26,11 @@ from hydra.errors import (
     OverrideParseException,
     SearchPathException,
 )
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from nemo_distill import __version__
+from nemo_distill.config.overrides import config_with_home, with_home
 
 CONF = Path(__file__).parents[1] / "conf"
 MISTAKES = (ConfigCompositionException, OverrideParseException, SearchPathException)
@@ -38,7 +39,6 @@ CONFIG_NAME = re.compile(r"(?:--config-name|-cn)[=\0](?P<name>[^\0]*)")
 KEY = re.compile(r"[\w.+@/~]+")
 PLAIN_LIST = re.compile(r"\[(?P<texts>[^][{}'\"]+)\]")
 HELP_OPTIONS = {"-h", "--help"}
-HOME = re.compile(r"(?:^|(?<=[=,\[])|(?<=: ))~(?=/)")
 PLACE = re.compile(r"^In '\w+': |Config search path:.*", re.DOTALL)  # where Hydra looks for its files
 WRONG_KEY = re.compile(r"'([^']+)'|override ([^\s'=]+)")
 PROGRAM = "nemo-distill"
@@ -134,7 +134,7 @@ def hydra_main(config_name: str, folder: Path = CONF) -> Callable[[Callable[...,
     def decorated(task: Callable[..., Any]) -> Callable[[], None]:
         @functools.wraps(task)
         def main() -> None:
-            sys.argv[1:] = _with_home(sys.argv[1:])
+            sys.argv[1:] = with_home(sys.argv[1:])
             if {*COMPLETION} & set(sys.argv) and not any(map(COMPLETED.match, sys.argv)):
                 print(f"{COMPLETION[0]} needs install=bash, or another shell, or uninstall=bash.", file=sys.stderr)
                 sys.exit(2)
@@ -178,10 +178,7 @@ def _run_or_find_mistake(
         sys.stderr = stderr
         stderr.write(held_back.getvalue())
         held_back.truncate(0)
-        values = OmegaConf.to_container(cfg, resolve=False)  # before other values refer to them
-        if (at_home := _with_home(values)) != values:
-            cfg = OmegaConf.create(at_home, flags={"struct": True})
-        return task(cfg) if is_run else None
+        return task(config_with_home(cfg)) if is_run else None
 
     try:
         with nullcontext() if is_run else redirect_stdout(io.StringIO()):
@@ -198,15 +195,6 @@ def _run_or_find_mistake(
         sys.stderr = stderr
         stderr.write(held_back.getvalue())
     return None
-
-
-def _with_home(value: Any) -> Any:
-    """Returns a value, or a list or section of values, with the path of the user's home for `~/`."""
-    if isinstance(value, str):
-        return HOME.sub(lambda _: os.path.expanduser("~"), value)
-    if isinstance(value, dict):
-        return {key: _with_home(part) for key, part in value.items()}
-    return [_with_home(part) for part in value] if isinstance(value, list) else value
 
 
 def _is_meant(argument: str, mistake: HydraException) -> bool:

@@ -1,6 +1,8 @@
 """Overrides, as Hydra reads them: `key=value`, of which some values need quotes of their own."""
 
 import json
+import os
+import re
 import shlex
 from functools import cache
 from pathlib import Path
@@ -9,6 +11,9 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+
+HOME = re.compile(r"(?:^|(?<=[=,\[])|(?<=: ))~(?=/)")
 
 
 @cache
@@ -52,3 +57,19 @@ def is_readable(text: str) -> bool:
     except OverrideParseException:
         return False
     return True
+
+
+def with_home(value: Any) -> Any:
+    """Returns a value, or a list or section of values, with the path of the user's home for `~/`."""
+    if isinstance(value, str):
+        return HOME.sub(lambda _: os.path.expanduser("~"), value)
+    if isinstance(value, dict):
+        return {key: with_home(part) for key, part in value.items()}
+    return [with_home(part) for part in value] if isinstance(value, list) else value
+
+
+def config_with_home(cfg: DictConfig) -> DictConfig:
+    """Returns a composed config with the path of the user's home for `~/`, also where other values refer to it."""
+    values = OmegaConf.to_container(cfg, resolve=False)
+    at_home = with_home(values)
+    return cfg if at_home == values else OmegaConf.create(at_home, flags={"struct": True})

@@ -5,18 +5,24 @@ memory, loggers and devices, and a killed training does not stop the others. The
 settings and inputs, so that only one that is still the same is skipped.
 """
 
+import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import InterpolationResolutionError
 
-from nemo_distill.config.errors import DataError
+from nemo_distill.config.errors import ConfigurationError, DataError
+from nemo_distill.config.overrides import config_with_home
 from nemo_distill.config.wording import shown
 from nemo_distill.console import Interrupted, console, set_up_console, sigterm_as_exception
 from nemo_distill.experiments.training_record import job_inputs, job_settings, new_record
@@ -24,6 +30,7 @@ from nemo_distill.storage.ledger import Work
 from nemo_distill.storage.run_record import FAILED, FINISHED, INTERRUPTED, RUN_NAME, RUNNING, RunRecord, read_run
 
 FINISHED_BEFORE, REFUSED = "finished before", "refused"
+SHOWN = 3  # trainings that are named with a problem
 
 
 def job_command(name: str) -> tuple[str, ...]:
@@ -70,6 +77,68 @@ def run_in_sweep(cfg: DictConfig, command: Sequence[str]) -> dict[str, str] | No
             work.finish(new_record(cfg, FAILED))
         return _outcome(folder, FAILED, f"did not finish (exit code {code})")
     return _outcome(folder, FINISHED)
+
+
+def check_sweep(config: DictConfig, check: Callable[[DictConfig], object]) -> None:
+    """Ends the program with exit code 2, and with the problems of all trainings of a sweep, if any cannot be used.
+
+    A training whose config refers to values that Hydra sets only when it starts is left to its own check.
+
+    Args:
+        config: of the sweep.
+        check: raises `ConfigurationError` if the config of a training cannot be used.
+    """
+    found, trainings = dict[str, list[tuple[str, ...]]](), list(_trainings(config))
+    for overrides, swept in trainings:
+        cfg = config_with_home(compose(config.hydra.job.config_name, overrides))
+        if isinstance(cfg.get("exp_manager"), DictConfig):
+            _add_folder(cfg, Path(config.hydra.sweep.dir).absolute() / "training")
+        try:
+            check(cfg)
+        except ConfigurationError as error:
+            for problem in error.problems:
+                found.setdefault(problem, []).append(swept)
+        except InterpolationResolutionError:
+            continue
+    if found:
+        every = [swept for _, swept in trainings]
+        print(
+            ConfigurationError([problem + _where(those, every) for problem, those in found.items()]), file=sys.stderr
+        )
+        sys.exit(2)
+
+
+def _trainings(config: DictConfig) -> Iterator[tuple[list[str], tuple[str, ...]]]:
+    """Yields the overrides of each training of a sweep, and those of them that are swept.
+
+    Only Hydra's basic sweeper trains all combinations; with another one, none is known beforehand.
+    """
+    hydra: Any = OmegaConf.to_container(config.hydra, resolve=False)  # overrides may refer to what is not set yet
+    if not hydra["sweeper"]["_target_"].endswith(".BasicSweeper"):
+        return
+    given = [f"{key}={value}" for key, value in (hydra["sweeper"].get("params") or {}).items()]
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # which knows the files of glob(*)
+    read = parser.parse_overrides([*given, *hydra["overrides"]["task"]])
+    always = [one for one in hydra["overrides"]["hydra"] if one.startswith("hydra.searchpath")]
+    choices = [
+        [f"{one.get_key_element()}={value}" for value in one.sweep_string_iterator()]
+        if one.is_sweep_override()
+        else [one.input_line]
+        for one in read
+    ]
+    for chosen in itertools.product(*choices):
+        yield [*always, *chosen], tuple(text for text, one in zip(chosen, read) if one.is_sweep_override())
+
+
+def _where(those: Sequence[tuple[str, ...]], trainings: Sequence[tuple[str, ...]]) -> str:
+    """Returns a sentence with the swept values of those trainings that have a problem; none if all have it."""
+    shared = [value for value in those[0] if all(value in training for training in those)]
+    if len(those) == len(trainings):
+        return ""
+    if len(those) == sum(set(shared) <= set(training) for training in trainings):
+        return f" So with {','.join(shared)}."
+    names, more = [",".join(training) for training in those[:SHOWN]], len(those) - SHOWN
+    return f" So with {'; '.join(names)}{f' and {more} more' if more > 0 else ''}."
 
 
 def _outcome(folder: Path, outcome: str, reason: str = "") -> dict[str, str]:

@@ -12,11 +12,13 @@ import signal
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
+from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_distill.config.overrides import read_override
@@ -63,16 +65,28 @@ class SweepFolders(Callback):
     A name is for example `student=slim_1x1,temperature=2`. Hydra's `override_dirname` would also contain the overrides
     that all jobs share. Hydra passes the return values of jobs to no callback, and jobs may run on other machines.
     Therefore each job writes its outcome to a folder of this sweep.
+
+    Args:
+        checks: by the names of jobs, functions that raise `ConfigurationError` if the config of one cannot be used.
+            With them, all jobs of a sweep are checked before the first one starts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, checks: Mapping[str, str] | None = None) -> None:
         self.outcomes: Path | None = None
+        self._checks = checks or {}
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         if folder := (config.get("exp_manager") or {}).get("explicit_log_dir"):
             print(OWN_FOLDER.format(folder), file=sys.stderr)
             sys.exit(2)
-        overrides = map(read_override, config.hydra.overrides.task)
+        if check := self._checks.get(config.hydra.job.name):
+            from nemo_distill.experiments.sweep import check_sweep  # jobs without a sweep do not need it
+
+            check_sweep(config, get_method(check))
+        typed: Any = OmegaConf.to_container(
+            config.hydra.overrides.task, resolve=False
+        )  # each job sets what they refer to
+        overrides = map(read_override, typed)
         shared = [override.key_or_group for override in overrides if not override.is_sweep_override()]
         with open_dict(config):
             config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys={json.dumps(shared)}")

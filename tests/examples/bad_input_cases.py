@@ -92,6 +92,10 @@ BASELINES = [
      "model.encoder_tokenizer.vocab_size has no value"),
     ("enc_dec_nmt.py", f"{PLAIN} model.preproc_out_dir=train.de", CONFIG, "model.preproc_out_dir=train.de: this is a file"),
     ("enc_dec_nmt_distill.py", f"-m {DISTIL} model.distillation.temperature=1,2", CONFIG, "would share it; leave"),
+    ("enc_dec_nmt_distill.py", f"-m {DISTIL.replace(LOGS, '')} model.distillation.temperature=1,-1", CONFIG,
+     "must be a number above 0 or a schedule such as {schedule: linear, start: 1.0, end: 0.0, steps: 10000}. So with "
+     "model.distillation.temperature=-1."),
+    ("enc_dec_nmt.py", f"-m {PLAIN.replace(LOGS, '')} model.optim.lr=1e-3,x", CONFIG, "So with model.optim.lr=x."),
 ]  # fmt: skip
 PREPARE = "source=train.de target=train.en output=new tokenizer.vocab_size=60"
 PREPARING = [

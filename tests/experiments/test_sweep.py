@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -110,6 +111,52 @@ def test_the_trainings_of_a_sweep_cannot_share_a_folder(sweep, tmp_path):
     assert refused.returncode == 2
     assert "exp_manager.explicit_log_dir=runs/mine" in refused.stderr and "hydra.sweep.dir" in refused.stderr
     assert not (tmp_path / "sweep").exists()
+
+
+CHECK = """
+from nemo_distill.config.errors import ConfigurationError
+
+def check(cfg):
+    assert cfg.exp_manager.resume_if_exists  # as in the training itself
+    wrong = {"seed: is odd.": cfg.seed % 2, "temperature: is too high.": cfg.temperature > 2, cfg.text: cfg.text}
+    if problems := [problem for problem, is_wrong in wrong.items() if is_wrong]:
+        raise ConfigurationError(problems)
+"""
+
+
+@pytest.fixture
+def checked_sweep(sweep, tmp_path):
+    """Like `sweep`, with a check of all trainings that refuses an odd seed and a temperature above 2."""
+    (tmp_path / "refusing.py").write_text(CHECK)
+    (tmp_path / "training.yaml").write_text(
+        CONFIG + "hydra: {callbacks: {folders: {checks: {train: refusing.check}}}, sweeper: {params: {seed: '0'}}}\n"
+    )
+    return sweep
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (["seed=0,1", "temperature=1,2"], ["seed: is odd. So with seed=1."]),
+        (["seed=1", "temperature=1,3"], ["seed: is odd.", "temperature: is too high. So with temperature=3."]),
+        (
+            ["seed=0,2", "temperature=choice(1,3,4)"],
+            ["temperature: is too high. So with seed=0,temperature=3; seed=0,temperature=4; seed=2,temperature=3 and 1 more."],
+        ),
+        (["hydra.sweeper.params.seed='1,2'"], ["seed: is odd. So with seed=1."]),
+        (["temperature=1,2", "text='~/a'"], [str(Path.home() / "a")]),
+    ],
+)  # fmt: skip
+def test_all_trainings_of_a_sweep_are_checked_before_the_first_one_starts(checked_sweep, tmp_path, values, told):
+    refused = checked_sweep(*values)
+    assert refused.returncode == 2, refused.stderr
+    assert [line.removeprefix("  - ") for line in refused.stderr.splitlines()[1:]] == told
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_training_that_refers_to_what_hydra_sets_later_is_left_to_its_own_check(checked_sweep, tmp_path):
+    found = checked_sweep("temperature=1,2", "text='${hydra:job.num}'", "seed=2")
+    assert "HydraConfig" not in found.stderr and "2 trainings: 1 finished, 1 failed." in found.stdout
 
 
 def wait_for_training(running, folder):
