@@ -6,6 +6,7 @@ A training goes on, and a sweep skips it, only if what its record names is still
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -218,10 +219,11 @@ def _outcome(trainer: Any, before: RunRecord | None) -> dict[str, Any]:
     model, checkpoint = trainer.lightning_module, trainer.checkpoint_callback
     student = getattr(model, "student", model)
     best = checkpoint.best_model_score if checkpoint else None
+    scores = {name: value.item() for name, value in trainer.callback_metrics.items()}
     return {
         **_sum(length.so_far(trainer), before),
-        "best": None if best is None else {"monitor": checkpoint.monitor, "value": float(best)},
-        "scores": {name: value.item() for name, value in trainer.callback_metrics.items()},
+        "best": None if best is None or not isfinite(best) else {"monitor": checkpoint.monitor, "value": float(best)},
+        "scores": {name: value if isfinite(value) else None for name, value in scores.items()},  # JSON has no NaN
         "parameters": student.number_of_parameters() if student else None,  # none, where data alone was prepared
         "teacher_parameters": getattr(model, "teacher_parameters", None),
         "models": [fingerprint(path) for path in _models_of(trainer)],

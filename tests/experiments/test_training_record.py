@@ -1,7 +1,9 @@
 import hashlib
+import json
 from types import SimpleNamespace
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from nemo_distill.config.errors import DataError
@@ -158,6 +160,18 @@ def test_a_training_from_a_model_without_a_record_is_of_unknown_length(tmp_path)
     write_json(tmp_path / "run.json", training_record._outcome(trainer, before))
     record = read_run(tmp_path)
     assert record["steps"] is None and record["target_tokens"] is None and record["parameters"] == 1
+
+
+def test_the_record_of_a_training_that_diverged_is_json():
+    checkpoint = SimpleNamespace(best_model_score=torch.tensor(float("nan")), monitor="val_loss", dirpath=None)
+    trainer = SimpleNamespace(
+        callbacks=[TrainingLength()], checkpoint_callback=checkpoint, global_step=5, default_root_dir="nowhere",
+        callback_metrics={"val_loss": torch.tensor(float("inf")), "val_sacreBLEU": torch.tensor(2.0)},
+        lightning_module=SimpleNamespace(number_of_parameters=lambda: 1),
+    )  # fmt: skip
+    record = training_record._outcome(trainer, None)
+    json.dumps(record, allow_nan=False)
+    assert record["best"] is None and record["scores"] == {"val_loss": None, "val_sacreBLEU": 2.0}
 
 
 @pytest.mark.parametrize(
