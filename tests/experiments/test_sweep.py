@@ -6,10 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.experiments.sweep import check_sweep
 from nemo_distill.experiments.sweep_folders import folder_name
 from nemo_distill.storage.records import read_json
 from tests.conftest import SCRIPTS
@@ -113,25 +119,12 @@ def test_the_trainings_of_a_sweep_cannot_share_a_folder(sweep, tmp_path):
     assert not (tmp_path / "sweep").exists()
 
 
-CHECK = """
-from nemo_distill.config.errors import ConfigurationError
-
-def check(cfg):
+def refuse(cfg):
+    """Refuses odd seeds and temperatures above 2, and repeats the text."""
     assert cfg.exp_manager.resume_if_exists  # as in the training itself
     wrong = {"seed: is odd.": cfg.seed % 2, "temperature: is too high.": cfg.temperature > 2, cfg.text: cfg.text}
     if problems := [problem for problem, is_wrong in wrong.items() if is_wrong]:
         raise ConfigurationError(problems)
-"""
-
-
-@pytest.fixture
-def checked_sweep(sweep, tmp_path):
-    """Like `sweep`, with a check of all trainings that refuses an odd seed and a temperature above 2."""
-    (tmp_path / "refusing.py").write_text(CHECK)
-    (tmp_path / "training.yaml").write_text(
-        CONFIG + "hydra: {callbacks: {folders: {checks: {train: refusing.check}}}, sweeper: {params: {seed: '0'}}}\n"
-    )
-    return sweep
 
 
 @pytest.mark.parametrize(
@@ -145,17 +138,20 @@ def checked_sweep(sweep, tmp_path):
         ),
         (["hydra.sweeper.params.seed='1,2'"], ["seed: is odd. So with seed=1."]),
         (["temperature=1,2", "text='~/a'"], [str(Path.home() / "a")]),
+        (["temperature=1,2", "text='${hydra:job.num}'"], []),
     ],
 )  # fmt: skip
-def test_all_trainings_of_a_sweep_are_checked_before_the_first_one_starts(checked_sweep, tmp_path, values, told):
-    refused = checked_sweep(*values)
-    assert refused.returncode == 2, refused.stderr
-    assert [line.removeprefix("  - ") for line in refused.stderr.splitlines()[1:]] == told
-    assert not (tmp_path / "sweep").exists()
+def test_all_trainings_of_a_sweep_are_checked_before_the_first_one_starts(tmp_path, capsys, values, told):
+    (tmp_path / "training.yaml").write_text(CONFIG.replace("console, ", "") + "hydra: {sweeper: {params: {seed: 0}}}")
+    with initialize_config_dir(str(tmp_path), version_base=None):
+        config = GlobalHydra.instance().hydra.compose_config("training", values, run_mode=RunMode.MULTIRUN)
+        with pytest.raises(SystemExit, match="2") if told else nullcontext():
+            check_sweep(config, refuse)
+    assert [line.removeprefix("  - ") for line in capsys.readouterr().err.splitlines()[1:]] == told
 
 
-def test_a_training_that_refers_to_what_hydra_sets_later_is_left_to_its_own_check(checked_sweep, tmp_path):
-    found = checked_sweep("temperature=1,2", "text='${hydra:job.num}'", "seed=2")
+def test_the_outcomes_of_a_sweep_are_told_where_an_override_refers_to_what_hydra_sets_for_each_training(sweep):
+    found = sweep("temperature=1,2", "text='${hydra:job.num}'")
     assert "HydraConfig" not in found.stderr and "2 trainings: 1 finished, 1 failed." in found.stdout
 
 
