@@ -16,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.console import print_table
 from nemo_distill.nemo_files.model_kinds import SIDES
-from nemo_distill.report.model_card import model_card
 from nemo_distill.storage.files import user_path, write_text
 from nemo_distill.storage.ledger import changed_files, differences, fingerprint
 from nemo_distill.storage.made_with import device_name, made_now
@@ -161,6 +160,8 @@ def recorded_training(
     before = _started_from(cfg)
     with recorded_run(folder, record, lambda: _outcome(trainer, before), seconds):
         yield
+    from nemo_distill.report.model_card import model_card  # imports torch, which a sweep does not need
+
     models = _models_of(trainer)
     for written in models:
         write_text(written.with_suffix(".md"), model_card(written, folder))

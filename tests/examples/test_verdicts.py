@@ -358,4 +358,4 @@ def test_the_study_of_fewer_pieces_can_be_planned(planned, tokenizer):
     config = planned("study_pieces", ["test", "news"], f"small_tokenizer={tokenizer}")
     check_study(config)
     runs = {run.folder.name: run.arguments for run in plan_runs(config)}
-    assert len(runs) == 21 and "model.train_ds.tokens_in_batch=3500" in runs["teacher"]
+    assert len(runs) == 20 and "model.train_ds.tokens_in_batch=3500" in runs["teacher"]
