@@ -37,7 +37,6 @@ import numpy as np
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.console import console
-from nemo_distill.nemo_files.saved_arrays import unpickled_arrays
 from nemo_distill.text.batches import PairLimits, dropped_in_words
 from nemo_distill.text.lines import blank_lines
 
@@ -103,6 +102,8 @@ def counted_cleaning(where: str, shown: bool = True) -> AbstractContextManager[N
 def safe_batches() -> AbstractContextManager[None]:
     """Tarred data that NeMo opens within this context runs no code. NeMo unpickles each batch, whatever it holds."""
     from nemo.collections.nlp.data.machine_translation.machine_translation_dataset import TarredTranslationDataset
+
+    from nemo_distill.nemo_files.saved_arrays import unpickled_arrays  # imports torch, which jobs on text do not need
 
     build = TarredTranslationDataset._build_sample
 
