@@ -132,9 +132,9 @@ def _trainings(config: DictConfig) -> Iterator[tuple[list[str], tuple[str, ...]]
 
 def _where(those: Sequence[tuple[str, ...]], trainings: Sequence[tuple[str, ...]]) -> str:
     """Returns a sentence with the swept values of those trainings that have a problem; none if all have it."""
-    shared = [value for value in those[0] if all(value in training for training in those)]
     if len(those) == len(trainings):
         return ""
+    shared = [value for value in those[0] if all(value in training for training in those)]
     if len(those) == sum(set(shared) <= set(training) for training in trainings):
         return f" So with {','.join(shared)}."
     names, more = [",".join(training) for training in those[:SHOWN]], len(those) - SHOWN

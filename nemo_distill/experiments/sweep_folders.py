@@ -83,10 +83,8 @@ class SweepFolders(Callback):
             from nemo_distill.experiments.sweep import check_sweep  # jobs without a sweep do not need it
 
             check_sweep(config, get_method(check))
-        typed: Any = OmegaConf.to_container(
-            config.hydra.overrides.task, resolve=False
-        )  # each job sets what they refer to
-        overrides = map(read_override, typed)
+        given: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)  # jobs set what they refer to
+        overrides = map(read_override, given)
         shared = [override.key_or_group for override in overrides if not override.is_sweep_override()]
         with open_dict(config):
             config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys={json.dumps(shared)}")
