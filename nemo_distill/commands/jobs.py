@@ -10,6 +10,7 @@ import itertools
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, redirect_stdout
 from importlib import import_module
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Override
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -33,6 +35,7 @@ from nemo_distill import __version__
 from nemo_distill.config.overrides import config_with_home, with_home
 
 CONF = Path(__file__).parents[1] / "conf"
+OF_LISTS = (IndexError, TypeError, ValueError)  # OmegaConf's own of these kinds too, of an override of a list
 MISTAKES = (ConfigCompositionException, OverrideParseException, SearchPathException)
 CONFIG_PATH = ("--config-path", "-cp")
 CONFIG_NAME = re.compile(r"(?:--config-name|-cn)[=\0](?P<name>[^\0]*)")
@@ -186,6 +189,7 @@ def _run_or_find_mistake(
     except (SystemExit, *MISTAKES) as end:
         # Hydra tells mistakes and exits, but raises those in a command line with --help.
         mistake = end.__context__ if isinstance(end, SystemExit) and end.code == 1 else end
+        mistake = _of_override(mistake) or mistake
         if sys.stderr is held_back and isinstance(mistake, MISTAKES):
             held_back.truncate(0)
             return mistake
@@ -194,6 +198,18 @@ def _run_or_find_mistake(
     finally:
         sys.stderr = stderr
         stderr.write(held_back.getvalue())
+    return None
+
+
+def _of_override(error: BaseException | None) -> ConfigCompositionException | None:
+    """Returns Hydra's exception for an override of a list's key, where it lets pass what OmegaConf raises."""
+    if error is None or not isinstance(error, OF_LISTS):
+        return None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if isinstance(override := frame.f_locals.get("override"), Override):
+            mistake = ConfigCompositionException(f"Error merging override {override.input_line}")
+            mistake.__cause__ = error
+            return mistake
     return None
 
 
@@ -247,7 +263,12 @@ def composed_job(name: str, overrides: Sequence[str]) -> DictConfig:
     is_running = GlobalHydra.instance().is_initialized()  # in a job, Hydra knows the folder of its configuration
     own = () if any(override.lstrip("+~").startswith("hydra") for override in overrides) else WITHOUT_HYDRAS
     with nullcontext() if is_running else initialize_config_dir(str(CONF.resolve()), version_base=None):
-        return compose(JOBS[name].config, [*overrides, *own])
+        try:
+            return compose(JOBS[name].config, [*overrides, *own])
+        except OF_LISTS as error:
+            if mistake := _of_override(error):
+                raise mistake from error
+            raise
 
 
 def composition_problem(error: HydraException) -> str:
@@ -286,8 +307,10 @@ def _quoted(key: str, equals: str, value: str) -> Iterator[str]:
 
 
 def _known_keys(error: BaseException | None) -> Iterator[str]:
-    """Yields a sentence with the keys that Hydra's user may have meant, if the error is of an unknown key."""
-    if isinstance(error, OmegaConfBaseException) and isinstance(error.parent_node, DictConfig):
+    """Yields a sentence with the keys that Hydra's user may have meant, or how lists and sections are given."""
+    if isinstance(error, OF_LISTS):
+        yield "A list is given whole, as in 'metrics=[BLEU,chrF]', a section key by key, as in 'search.beam_size=4'."
+    elif isinstance(error, OmegaConfBaseException) and isinstance(error.parent_node, DictConfig):
         if not (keys := [str(key) for key in error.parent_node if key != "hydra"]):
             return
         place = (error.full_key or "").rpartition(".")[0]

@@ -32,6 +32,7 @@ from nemo_distill.text.token_ids import TokenIds, import_youtokentome, load_toke
 # As NeMo trains them. They are in the vocabulary already and are not added as special tokens again.
 SENTENCEPIECE_IDS = {"unk_id": 0, "bos_id": 1, "eos_id": 2, "pad_id": 3}
 SENTENCEPIECE_PIECES = ("<unk>", "<s>", "</s>", "<pad>")
+LEAST_COVERAGE = 0.98
 LONGEST_LINE = 1 << 30  # bytes; SentencePiece would skip lines of more than 4,192 without an error
 SHOWN, FREQUENT = 3, 0.05  # replaced characters that are told, if so large a share of the lines have any
 TOO_SMALL = re.compile(r"smaller than required_chars\. \d+ vs (\d+)|Set vocab_size>=(\d+)")
@@ -48,7 +49,7 @@ class TokenizerTraining:
     training_sample_size: Literal[-1] | Count = -1
     """Number of lines to train on, selected at random; -1: all."""
     coverage: float = Field(default=0.999, gt=0, le=1)
-    """Share of the characters in the text that the tokenizer must know."""
+    """Share of the characters in the text that the tokenizer must know; for sentencepiece at least 0.98."""
     special_tokens: dict[str, str] | list[str] | None = None
     """Symbols that are never split, such as placeholders; only for sentencepiece."""
 
@@ -59,7 +60,9 @@ class TokenizerTraining:
         return [token for token in dict.fromkeys(tokens) if token not in SENTENCEPIECE_PIECES]
 
     def problems(self) -> list[str]:
-        """Returns a sentence for each special token that the library cannot have."""
+        """Returns a sentence for what the library cannot have."""
+        if self.library == "sentencepiece" and self.coverage < LEAST_COVERAGE:
+            return [f"coverage={self.coverage}: sentencepiece takes at least {LEAST_COVERAGE}."]
         if "" in self.symbols():
             return [f"special_tokens={self.special_tokens}: must not contain an empty string."]
         if self.library == "yttm" and self.special_tokens:

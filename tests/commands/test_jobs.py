@@ -207,7 +207,9 @@ main()
 def run(tmp_path):
     """Runs a script with arguments, and returns its exit code and all that it printed."""
     (tmp_path / "conf").mkdir()
-    (tmp_path / "conf" / "job.yaml").write_text("crash: null\nhydra: {run: {dir: .}, output_subdir: null}\n")
+    (tmp_path / "conf" / "job.yaml").write_text(
+        "crash: null\nlist: [1]\nhydra: {run: {dir: .}, output_subdir: null}\n"
+    )
     (tmp_path / "job.py").write_text(SCRIPT)
 
     def run_script(*arguments):
@@ -222,8 +224,8 @@ def run(tmp_path):
     [
         (["crash=null"], 0, "crash=None"),
         (["crsh=1"], 2, "Could not override 'crsh'"),
-        (["crsh=1"], 2, "Did you mean 'crash'?\nThe keys here are crash.\n"),
-        (["crsh=1", "cash=2"], 2, "'crash'?\nThe keys here are crash.\n\nCould not override 'cash'. To append"),
+        (["crsh=1"], 2, "Did you mean 'crash'?\nThe keys here are crash, list.\n"),
+        (["crsh=1", "cash=2"], 2, "'crash'?\nThe keys here are crash, list.\n\nCould not override 'cash'. To append"),
         (["crash=[1", "crsh=2"], 2, "for details\n\nCould not override 'crsh'. To append"),
         (["~crsh", "--cfg=job"], 2, "Could not delete from config. 'crsh' does not exist.\n"),
         (["crash=[1"], 2, "crash=[1: no viable alternative"),
@@ -234,7 +236,11 @@ def run(tmp_path):
         (["--config-name", "other", "crash=1"], 2, "Cannot find primary config 'other'"),
         (["--config-name=other"], 2, "Cannot find primary config 'other'"),
         (["--config-name=other", "--help"], 2, "Cannot find primary config 'other'"),
-        (["crsh=1", "cash=2", "--help"], 2, "are crash.\n\nCould not override 'cash'."),
+        (["crsh=1", "cash=2", "--help"], 2, "are crash, list.\n\nCould not override 'cash'."),
+        (["list.a=1", "crsh=1"], 2, "override list.a=1\nA list is given whole, as in 'metrics=[BLEU,chrF]'"),
+        (["~list.0"], 2, "override ~list.0\nA list is given whole"),
+        (["+list.a=1"], 2, "override +list.a=1\nA list is given whole"),
+        (["list={}"], 2, "override list={}\nA list is given whole"),
         (["-sc"], 2, "-sc needs install=bash"),
         (["--config-dir=nowhere"], 2, "nowhere' not found"),
         (["--nothing"], 2, "unrecognized arguments"),

@@ -58,8 +58,8 @@ def test_other_settings_are_refused_by_name_and_replace_on_request(config):
     check_preparation(config())
     (problem,) = problems(config("min_seq_length=3"))
     assert "output: '" in problem and "min_seq_length was 1 and is 3" in problem and "overwrite=true" in problem
-    (problem,) = problems(config("tokenizer.coverage=0.9"))
-    assert "shared_tokenizer.60.BPE.json" in problem and "coverage was 0.999 and is 0.9" in problem
+    (problem,) = problems(config("tokenizer.coverage=0.99"))
+    assert "shared_tokenizer.60.BPE.json" in problem and "coverage was 0.999 and is 0.99" in problem
     check_preparation(config("min_seq_length=3", "overwrite=true"))
     with pytest.raises(ConfigurationError, match="metadata.*tokenizers.source.sha256 was .*overwrite=true"):
         prepare(check_preparation(config("tokenizer.vocab_size=50")))

@@ -107,7 +107,7 @@ def test_a_tokenizer_of_other_text_or_settings_is_refused_by_name(job, texts, tm
     assert train_tokenizer(job()) == record
     for other, said in (
         (job(vocab_size=40), "vocab_size was 50 and is 40"),
-        (job(coverage=0.5), "coverage was 0.999 and is 0.5"),
+        (job(coverage=0.99), "coverage was 0.999 and is 0.99"),
         (replace(job(), texts=texts[:1]), "text.2 train.en was"),
     ):
         with pytest.raises(DataError, match=f"own.json' was made with other settings: .*{said}"):
@@ -134,6 +134,7 @@ def test_a_tokenizer_without_a_record_or_that_was_changed_is_refused(job):
         ({"vocab_size": 0}, "t.vocab_size=0: must be null or a whole number of at least 1."),
         ({"training_sample_size": 0}, "t.training_sample_size=0: must be -1 or a whole number of at least 1."),
         ({"coverage": 2}, "t.coverage=2: must be a number above 0 and at most 1."),
+        ({"coverage": 0.5}, "t.coverage=0.5: sentencepiece takes at least 0.98."),
         ({"special_tokens": ["a", ""]}, "t.special_tokens=['a', '']: must not contain an empty string."),
         ({"library": "yttm", "special_tokens": ["a"]}, "t.special_tokens=['a']: youtokentome has none"),
         ({"special_tokens": 3}, "t.special_tokens=3: must be"),
