@@ -35,7 +35,8 @@ from nemo_distill import __version__
 from nemo_distill.config.overrides import config_with_home, with_home
 
 CONF = Path(__file__).parents[1] / "conf"
-OF_LISTS = (IndexError, TypeError, ValueError)  # OmegaConf's own of these kinds too, of an override of a list
+UNTOLD = (IndexError, TypeError, ValueError)  # are raised where an override is none of a list, or of a group's files
+NO_OPTION = "Config group override must be"
 MISTAKES = (ConfigCompositionException, OverrideParseException, SearchPathException)
 CONFIG_PATH = ("--config-path", "-cp")
 CONFIG_NAME = re.compile(r"(?:--config-name|-cn)[=\0](?P<name>[^\0]*)")
@@ -202,8 +203,8 @@ def _run_or_find_mistake(
 
 
 def _of_override(error: BaseException | None) -> ConfigCompositionException | None:
-    """Returns Hydra's exception for an override of a list's key, where it lets pass what OmegaConf raises."""
-    if error is None or not isinstance(error, OF_LISTS):
+    """Returns the exception that Hydra has for a wrong override, for an error for which it shows a stack trace."""
+    if error is None or not isinstance(error, UNTOLD):
         return None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if isinstance(override := frame.f_locals.get("override"), Override):
@@ -265,7 +266,7 @@ def composed_job(name: str, overrides: Sequence[str]) -> DictConfig:
     with nullcontext() if is_running else initialize_config_dir(str(CONF.resolve()), version_base=None):
         try:
             return compose(JOBS[name].config, [*overrides, *own])
-        except OF_LISTS as error:
+        except UNTOLD as error:
             if mistake := _of_override(error):
                 raise mistake from error
             raise
@@ -286,12 +287,25 @@ def _advice(mistake: BaseException) -> Iterator[str]:
     if isinstance(mistake, OverrideParseException):
         yield from _quoted(*mistake.override.partition("="))
         return
+    said, cause = str(mistake), mistake.__cause__
     if isinstance(mistake, MissingConfigException):
-        names = [path.stem for path in CONF.glob("*.yaml")]
-        yield from (
-            f"Did you mean '{name}'?" for name in difflib.get_close_matches(str(mistake.missing_cfg_file), names, n=1)
-        )
-    yield from _known_keys(mistake.__cause__)
+        yield from _known_files(str(mistake.missing_cfg_file), are_told="Available options" in said)
+    elif str(cause).startswith(NO_OPTION) and (named := WRONG_KEY.search(said)):
+        yield from _known_files(f"{named[1] or named[2]}/")
+    elif isinstance(cause, UNTOLD):
+        yield "A list is given whole, as in 'metrics=[BLEU,chrF]', a section key by key, as in 'search.beam_size=4'."
+    else:
+        yield from _known_keys(cause)
+
+
+def _known_files(path: str, are_told: bool = False) -> Iterator[str]:
+    """Yields the file that may be meant by `name` or `group/name`, and all of a group, unless they are told before."""
+    group, _, name = path.rpartition("/")
+    names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    if closest := difflib.get_close_matches(name, names, n=1):
+        yield f"Did you mean '{closest[0]}'?"
+    if group and names and not are_told:
+        yield f"{group} is one of {', '.join(names)}."
 
 
 def _quoted(key: str, equals: str, value: str) -> Iterator[str]:
@@ -307,16 +321,22 @@ def _quoted(key: str, equals: str, value: str) -> Iterator[str]:
 
 
 def _known_keys(error: BaseException | None) -> Iterator[str]:
-    """Yields a sentence with the keys that Hydra's user may have meant, or how lists and sections are given."""
-    if isinstance(error, OF_LISTS):
-        yield "A list is given whole, as in 'metrics=[BLEU,chrF]', a section key by key, as in 'search.beam_size=4'."
-    elif isinstance(error, OmegaConfBaseException) and isinstance(error.parent_node, DictConfig):
-        if not (keys := [str(key) for key in error.parent_node if key != "hydra"]):
-            return
-        place = (error.full_key or "").rpartition(".")[0]
-        if closest := difflib.get_close_matches(str(error.key), keys, n=1):
-            yield f"Did you mean '{closest[0]}'?"
-        yield f"The keys {f'of {place}' if place else 'here'} are {', '.join(sorted(keys))}."
+    """Yields the key that Hydra's user may have meant, and all of its section, if the error is of an unknown key."""
+    from nemo_distill.config.known_keys import OF_SECTIONS  # with pydantic, which takes as long as Hydra itself
+
+    if not isinstance(error, OmegaConfBaseException) or not isinstance(error.parent_node, DictConfig):
+        return
+    key, place = str(error.key), (error.full_key or "").rpartition(".")[0]
+    keys = {str(key): str(key) for key in error.parent_node if key != "hydra"}
+    more = {name: f"+{place}.{name}" for name in OF_SECTIONS.get(place, ()) if name not in keys}
+    if not keys:
+        return
+    if key in more:
+        yield "There is such a key, but this configuration does not have it; the plus adds it."
+        return
+    if closest := difflib.get_close_matches(key, [*keys, *more], n=1):
+        yield f"Did you mean '{(keys | more)[closest[0]]}'?"
+    yield f"The keys {f'of {place}' if place else 'here'} are {', '.join(sorted(keys))}."
 
 
 def main() -> None:

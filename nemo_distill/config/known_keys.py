@@ -92,6 +92,8 @@ LENIENT = {
     "model.head": HEAD,
 }
 
+OF_SECTIONS = STRICT | LENIENT
+
 Count = Annotated[int, Field(ge=1)]
 FromZero = Annotated[int, Field(ge=0)]
 FromZeroOrNone = FromZero | None
@@ -217,7 +219,7 @@ def unknown_keys(cfg: Mapping[str, Any]) -> list[str]:
     """Returns a sentence for each key of a job's config that is unknown or seems misspelled."""
     return [
         f"{section} has the unknown key '{key}'{suggestion(key, known)}."
-        for section, known in (STRICT | LENIENT).items()
+        for section, known in OF_SECTIONS.items()
         for key in _section_at(cfg, section)
         if key not in known and (section in STRICT or get_close_matches(str(key), known, n=1, cutoff=0.85))
         if section != "trainer" or key not in RENAMED_TRAINER_KEYS  # `check_trainer` tells their new names

@@ -6,8 +6,9 @@ import sys
 from importlib import import_module
 
 import pytest
+from hydra.errors import HydraException
 
-from nemo_distill.commands.jobs import CONF, JOBS
+from nemo_distill.commands.jobs import CONF, JOBS, composed_job, composition_problem
 from tests.conftest import SCRIPTS
 from tests.forked import run_script
 
@@ -129,6 +130,9 @@ def test_hydras_options_work(tmp_path):
     assert shown.returncode == 0 and "teacher: big.nemo" in shown.stdout
     wrong = nemo_distill("distill", "distillation=word_levle", cwd=tmp_path)
     assert wrong.returncode == 2 and "Could not find 'distillation/word_levle'" in wrong.stderr
+    wrong = nemo_distill("distill", "distillation=null", "student=3", "sed=1", cwd=tmp_path)
+    assert wrong.returncode == 2 and "Traceback" not in wrong.stderr
+    assert all(told in wrong.stderr for told in ("distillation is one of", "student is one of", "mean 'seed'?"))
 
 
 @pytest.mark.parametrize("option", [["--config-path=mine"], ["--config-path", "mine"], ["-cp", "mine"]])
@@ -252,6 +256,29 @@ def run(tmp_path):
 def test_a_mistake_in_the_arguments_ends_with_2_and_a_crash_with_1(run, arguments, code, printed):
     ended, said = run(*arguments)
     assert ended == code and printed in said, said
+
+
+@pytest.mark.parametrize(
+    ("job", "override", "told"),
+    [
+        ("distill", "student=null", "override student=null. student is one of base_6x2, "),
+        ("distill", "student=3", "student is one of base_6x2, "),
+        ("distill", "student=[slim_3x3,b]", "Could not load 'student/b'. student is one of base_6x2, "),
+        ("distill", "student=slim_3x4", "Did you mean 'slim_3x3'?"),
+        ("distill", "student=b", "slim_3x3 tiny_6x2 wide_1x1 wide_3x4."),
+        ("distill", "trainer.max_steps=3", "There is such a key, but this configuration does not have it; the plus adds it."),
+        ("distill", "trainer.max_step=3", "Did you mean '+trainer.max_steps'? The keys of trainer are accelerator, "),
+        ("distill", "trainer.max_epoch=3", "Did you mean 'max_epochs'?"),
+        ("evaluate", "metrics.a.b=3", "A list is given whole"),
+        ("evaluate", "search=[]", "a section key by key"),
+        ("evaluate", "serch=1", "Did you mean 'search'? The keys here are chunk, "),
+    ],
+)  # fmt: skip
+def test_advice_names_what_may_be_meant(job, override, told):
+    with pytest.raises(HydraException) as mistake:
+        composed_job(job, [override])
+    said = composition_problem(mistake.value)
+    assert told in said and said.count("base_6x2") <= 1, said
 
 
 def test_ctrl_c_before_the_work_of_a_job_leaves_no_stack_trace(run):
