@@ -99,7 +99,7 @@ def _unmade(config: ComparisonConfig, runs: Sequence[Run]) -> list[str]:
 
     Of labels and trainings these are whole paths, of tokenizers, caches and a generated corpus also folders.
     """
-    folders = [Path(config.output_dir) / name for name in (TOKENIZER, REVERSE_TOKENIZER)]
+    folders = [config.output_dir / name for name in (TOKENIZER, REVERSE_TOKENIZER)]
     folders += [run.folder for run in runs if run.job == "cache"]
     folders += [Path(config.corpus.folder)] if config.corpus.generate else []
     whole = [*folders, *(path for run in runs for path in run.made)]
@@ -202,7 +202,7 @@ def main(cfg: DictConfig) -> None:
         evaluation = evaluation_of(config)
         print_evaluation(evaluation.run(), evaluation.folder)
         if config.report and not plotting_problems("it"):
-            runs, metric = Path(config.output_dir), evaluation.main_metric
+            runs, metric = config.output_dir, evaluation.main_metric
             write_report(
                 ReportConfig(runs=runs, evaluation=evaluation.folder, output_dir=runs / "report", metric=metric)
             )

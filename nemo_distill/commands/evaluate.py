@@ -14,14 +14,14 @@ from nemo_distill.evaluation.evaluation_job import EvaluationJob, EvaluationSett
 from nemo_distill.evaluation.evaluation_sets import SetSection, set_name_problems, with_languages
 from nemo_distill.evaluation.evaluation_tables import print_evaluation
 from nemo_distill.evaluation.system_sections import Models, as_section, build_systems, system_problems
-from nemo_distill.storage.files import user_path
+from nemo_distill.storage.files import UserPath
 
 
 @section
 class EvaluationConfig(EvaluationSettings):
     """The configuration of `evaluate`."""
 
-    output_dir: str = Field(kw_only=True)
+    output_dir: UserPath = Field(kw_only=True)
     """Where the results and all texts are written."""
     models: Models = Field(default_factory=dict)
     """A name and a path, or a section, for each model. Sizes and speeds are relative to the first, the teacher."""
@@ -67,7 +67,7 @@ def evaluation_job(cfg: DictConfig) -> EvaluationJob:
     sets, problems = with_languages([one.test_set(name) for name, one in config.test_sets.items()], written)
     if problems:
         raise ConfigurationError(problems)
-    job = EvaluationJob(systems, sets, user_path(config.output_dir), config.search, config)
+    job = EvaluationJob(systems, sets, config.output_dir, config.search, config)
     _ = job.exported  # so that the names of exports are checked
     return job
 

@@ -37,6 +37,8 @@ from nemo_distill.config.overrides import config_with_home, with_home
 CONF = Path(__file__).parents[1] / "conf"
 UNTOLD = (IndexError, TypeError, ValueError)  # are raised where an override is none of a list, or of a group's files
 NO_OPTION = "Config group override must be"
+ARGPARSE = re.compile(r"(?<=error: ).*")
+PLAIN_KEYS = "A key is given without dashes, as in 'seed=1'"
 MISTAKES = (ConfigCompositionException, OverrideParseException, SearchPathException)
 CONFIG_PATH = ("--config-path", "-cp")
 CONFIG_NAME = re.compile(r"(?:--config-name|-cn)[=\0](?P<name>[^\0]*)")
@@ -194,6 +196,9 @@ def _run_or_find_mistake(
         if sys.stderr is held_back and isinstance(mistake, MISTAKES):
             held_back.truncate(0)
             return mistake
+        if sys.stderr is held_back and (said := ARGPARSE.search(held_back.getvalue())):
+            held_back.truncate(0)
+            stderr.write(f"{said[0]}\n{PLAIN_KEYS}; --help shows all.\n")
         if is_run:
             raise
     finally:
@@ -232,7 +237,8 @@ def _told(mistake: HydraException) -> str:
         said = str(mistake) if mistake.override in str(mistake) else f"{mistake.override}: {mistake}"
     else:
         said = " ".join(_without_place(mistake).split())
-    why = [] if advice or cause is None else str(cause).splitlines()[:1]
+    is_explained = advice or cause is None or "To append" in said
+    why = [] if is_explained else str(cause).splitlines()[:1]
     return "\n".join([said, *why, *advice])
 
 
@@ -309,6 +315,8 @@ def _known_files(path: str, are_told: bool = False) -> Iterator[str]:
 
 
 def _quoted(key: str, equals: str, value: str) -> Iterator[str]:
+    if not equals:
+        yield f"{PLAIN_KEYS}, and without spaces around the equals sign."
     if not equals or not KEY.fullmatch(key):
         return
     if value.startswith(("[", "{")) and value.endswith((",", ":")):
@@ -354,8 +362,8 @@ def main() -> None:
     elif first in JOBS:
         start_job(first, [PROGRAM, *others])
     else:
-        (closest,) = difflib.get_close_matches(first, JOBS, n=1, cutoff=0.0)
-        print(f"There is no job '{first}'; did you mean '{closest}'?", file=sys.stderr)
+        closest = "".join(f"; did you mean '{job}'?" for job in difflib.get_close_matches(first.lower(), JOBS, n=1))
+        print(f"There is no job '{first}'{closest or f'; {PROGRAM} --help lists all.'}", file=sys.stderr)
         sys.exit(2)
 
 

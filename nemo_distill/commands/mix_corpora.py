@@ -7,7 +7,7 @@ from nemo_distill.commands.user_errors import check_output, checked, plain_error
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config, section
 from nemo_distill.progress import print_counts, shown_progress
-from nemo_distill.storage.files import user_path
+from nemo_distill.storage.files import UserPath
 from nemo_distill.text.files import copies
 from nemo_distill.text.mix_section import MixSection
 from nemo_distill.text.mixing import ENDINGS, Mix, write_mix
@@ -17,7 +17,7 @@ from nemo_distill.text.mixing import ENDINGS, Mix, write_mix
 class MixingConfig(MixSection):
     """The configuration of `mix`."""
 
-    output: str = Field(kw_only=True)
+    output: UserPath = Field(kw_only=True)
     """The prefix of the output files: `mixed` gives `mixed.src`, `mixed.tgt` and the record `mixed.json`, and with
     `weighting=loss` also `mixed.weights`."""
     overwrite: bool = False
@@ -31,7 +31,7 @@ def check_mixing(cfg: DictConfig) -> Mix:
         ConfigurationError: with every problem found.
     """
     config = read_config(MixingConfig, cfg)
-    mix = config.build(user_path(config.output))
+    mix = config.build(config.output)
     if problems := config.missing() or _overwritten(mix):
         raise ConfigurationError(problems)
     texts = [mix.path(ending) for ending in ENDINGS if ending != "json"]  # weights too, which any mix deletes

@@ -16,7 +16,7 @@ from nemo_distill.config.section import changed, read_config, section
 from nemo_distill.config.wording import shown
 from nemo_distill.console import print_table
 from nemo_distill.nemo_files.tokenizer_files import tokenizer_file_problems, tokenizer_library
-from nemo_distill.storage.files import user_path
+from nemo_distill.storage.files import UserPath, user_path
 from nemo_distill.text.batches import BatchSettings, PairLimits
 from nemo_distill.text.files import InputFiles, copies, input_files, not_parallel
 from nemo_distill.text.lines import LinePolicy
@@ -82,7 +82,7 @@ class PreparationConfig(BatchSettings):
     """The source text: a file or a list of files, plain or packed. `part.*` stands for all such files."""
     target: InputFiles = Field(kw_only=True)
     """The target files, parallel to the source files."""
-    output: str = Field(kw_only=True)
+    output: UserPath = Field(kw_only=True)
     """The folder for tokenizers and data."""
     overwrite: bool = False
     """Replace tokenizers and data that were made from other text or with other settings."""
@@ -103,7 +103,7 @@ class PreparationConfig(BatchSettings):
 
     def problems(self) -> list[str]:
         """Returns a sentence for each invalid combination of keys."""
-        if user_path(self.output).is_file():
+        if self.output.is_file():
             return [f"output={self.output}: this is a file; give a folder."]
         problems = not_parallel(*self.texts())
         for key, tokenizer in (("tokenizer", self.tokenizer), ("target_tokenizer", self.target_tokenizer)):
@@ -123,11 +123,6 @@ class PreparationConfig(BatchSettings):
             for key, value in changed(self, *(field.name for field in fields(self) if field.name in unused)).items()
         ]
 
-    @property
-    def folder(self) -> Path:
-        """The folder for tokenizers and data."""
-        return user_path(self.output)
-
     def texts(self) -> tuple[list[Path], list[Path]]:
         """Returns the source files and the target files."""
         return input_files(self.source), input_files(self.target)
@@ -136,10 +131,10 @@ class PreparationConfig(BatchSettings):
         """Returns the tokenizers of source and target."""
         sources, targets = self.texts()
         if self.target_tokenizer is None:
-            shared = self.tokenizer.file(self.folder / "shared_tokenizer", [*sources, *targets], self.reading)
+            shared = self.tokenizer.file(self.output / "shared_tokenizer", [*sources, *targets], self.reading)
             return shared, shared
-        encoder = self.tokenizer.file(self.folder / "tokenizer.encoder", sources, self.reading)
-        return encoder, self.target_tokenizer.file(self.folder / "tokenizer.decoder", targets, self.reading)
+        encoder = self.tokenizer.file(self.output / "tokenizer.encoder", sources, self.reading)
+        return encoder, self.target_tokenizer.file(self.output / "tokenizer.decoder", targets, self.reading)
 
     def data(self) -> list[TarredData]:
         """Returns the data to write. The tokenizers must exist."""
@@ -149,7 +144,7 @@ class PreparationConfig(BatchSettings):
         settings = BatchSettings(**{field.name: getattr(self, field.name) for field in fields(BatchSettings)})
         return [
             TarredData(
-                self.folder, *self.texts(), identities, settings, self.reading, self.devices, self.tar_file_prefix
+                self.output, *self.texts(), identities, settings, self.reading, self.devices, self.tar_file_prefix
             )
         ]
 
@@ -181,7 +176,7 @@ def prepare(config: PreparationConfig) -> None:
         made = write_tarred_data(data, lambda: (source.load(), target.load()), config.overwrite, config.threads)
         rows |= _data_rows(made)
     rows["seconds"] = f"{time.monotonic() - began:,.1f}"
-    print(f"{config.folder}:")
+    print(f"{config.output}:")
     print_table(("what", "how much"), list(rows.items()))
     for line in _training_keys(config):
         print(line)

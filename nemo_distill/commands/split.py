@@ -9,7 +9,7 @@ from nemo_distill.commands.user_errors import check_output, checked, plain_error
 from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import read_config, section
 from nemo_distill.progress import print_counts, shown_progress
-from nemo_distill.storage.files import user_path
+from nemo_distill.storage.files import UserPath
 from nemo_distill.text.files import InputFiles, PairFiles, as_list, copies, input_files, not_parallel
 from nemo_distill.text.lines import LinePolicy
 from nemo_distill.text.pair_files import field_problems
@@ -32,7 +32,7 @@ class SplittingConfig:
     fields: list[str | int] | None = None
     """Where source and target are in `pairs`: languages of a TMX, endings of the files in an archive, keys of JSON or
     Parquet such as `translation.de`, numbers of columns from 1, or names of columns in the first row."""
-    output: str = Field(kw_only=True)
+    output: UserPath = Field(kw_only=True)
     """The folder, which gets `train.src`, `train.tgt`, two such files for each held-out set, and `split.json`."""
     source_ending: str = Field(default="src", pattern=NAME)
     """The ending of the source files' names."""
@@ -55,7 +55,7 @@ class SplittingConfig:
 
     def problems(self) -> list[str]:
         """Returns a sentence for each invalid combination of keys."""
-        if user_path(self.output).is_file():
+        if self.output.is_file():
             return [f"output={self.output}: this is a file; give a folder."]
         problems = [
             f"held_out.{name}={count}: must be a whole number above 0, and the name a word other than '{TRAIN}'."
@@ -102,7 +102,7 @@ class SplittingConfig:
         return Split(
             input_files(self.pairs or self.source),
             input_files(self.target),
-            user_path(self.output),
+            self.output,
             (self.source_ending, self.target_ending),
             self.held_out,
             self.reading,

@@ -26,7 +26,7 @@ class ComparedTeacher:
         """The file or folder."""
         if isinstance(self.config.teacher, str):
             return Path(self.config.teacher)
-        return Path(self.config.output_dir) / TEACHER / "model.nemo"
+        return self.config.output_dir / TEACHER / "model.nemo"
 
     @property
     def engine(self) -> str:
@@ -60,7 +60,7 @@ class ComparedTeacher:
                 f"teacher names '{self.path}', which is a folder; it must be a .nemo, or the folder of a Hugging Face "
                 "model."
             ]
-        output = Path(self.config.output_dir)
+        output = self.config.output_dir
         if self.path.is_dir() and output.resolve().is_relative_to(self.path.resolve()):
             return [f"output_dir={output}: lies in the teacher's folder, which it would change; take another."]
         return [f"teacher: {problem}" for problem in _problems(self.path, self.languages)]

@@ -205,7 +205,7 @@ def evaluation_of(config: ComparisonConfig) -> EvaluationJob:
         significance=replace(significance, baselines=baselines),
         failures=_with_training_text(config.evaluation.failures, config.corpus),
     )
-    folder = Path(config.output_dir) / "evaluation"
+    folder = config.output_dir / "evaluation"
     return EvaluationJob(systems, config.corpus.test_sets(), folder, config.search, settings)
 
 

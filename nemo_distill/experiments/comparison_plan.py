@@ -203,7 +203,7 @@ def plan_runs(config: ComparisonConfig) -> Iterator[Run]:
 
 def _made(config: ComparisonConfig, steps: Sequence[Run]) -> set[Path]:
     """Returns the files and folders that the steps make."""
-    made = {Path(config.output_dir) / folder for folder in (TOKENIZER, REVERSE_TOKENIZER)}
+    made = {config.output_dir / folder for folder in (TOKENIZER, REVERSE_TOKENIZER)}
     return made | {path for step in steps if step.arguments for path in (step.folder, *step.made)}
 
 
@@ -254,7 +254,7 @@ def _with_groups(overrides: Sequence[str]) -> list[str]:
 def _teacher(config: ComparisonConfig) -> Run:
     if isinstance(config.teacher, str):
         path = ComparedTeacher(config).path
-        return Run(TEACHER, 0, Path(config.output_dir) / TEACHER, (), path, made=(path,))
+        return Run(TEACHER, 0, config.output_dir / TEACHER, (), path, made=(path,))
     overrides = [*_shared_overrides(config), *_new_tokenizers(config, TOKENIZER), *config.teacher]
     return _training(config, TEACHER, 0, "train", overrides)
 
@@ -269,14 +269,14 @@ def _reverse(config: ComparisonConfig, own: Sequence[str]) -> Run:
 
 def _new_tokenizers(config: ComparisonConfig, folder: str) -> list[str]:
     sizes = [f"model.{side}_tokenizer.vocab_size={config.vocab_size}" for side in ("encoder", "decoder")]
-    return [path_override("model.preproc_out_dir", Path(config.output_dir) / folder), *sizes]
+    return [path_override("model.preproc_out_dir", config.output_dir / folder), *sizes]
 
 
 def _alone(config: ComparisonConfig) -> tuple[str, list[str], list[str]]:
     """The job of a baseline, overrides that those of all trainings replace, and those that give it its tokenizers."""
     if isinstance(config.teacher, str):
         return "distill", [PLAIN_SMOOTHING], [*ComparedTeacher(config).of_trainings(), *WITHOUT_TEACHER]
-    tokenizer = Path(config.output_dir) / TOKENIZER / f"shared_tokenizer.{config.vocab_size}.BPE.model"
+    tokenizer = config.output_dir / TOKENIZER / f"shared_tokenizer.{config.vocab_size}.BPE.model"
     return (
         "train",
         [],
@@ -285,14 +285,14 @@ def _alone(config: ComparisonConfig) -> tuple[str, list[str], list[str]]:
 
 
 def _training(config: ComparisonConfig, group: str, seed: int, job: str, overrides: Sequence[str]) -> Run:
-    folder = Path(config.output_dir) / (group if group in (TEACHER, REVERSE) else system_name(group, seed))
+    folder = config.output_dir / (group if group in (TEACHER, REVERSE) else system_name(group, seed))
     arguments = (*job_command(job), *overrides, f"seed={seed}", *_logging_overrides(folder))
     model = folder / "model.nemo"
     return Run(group, seed, folder, arguments, model, made=(model,))
 
 
 def _labels(config: ComparisonConfig, name: str, teacher: ComparedTeacher) -> Run:
-    folder = Path(config.output_dir) / f"labels_{name}"
+    folder = config.output_dir / f"labels_{name}"
     own = config.labels[name]
     is_its_own = any(parsed(one)[0] == "model" for one in own)  # of another model
     model = [path_override("model", teacher.path)] if is_its_own else teacher.of_labels()
@@ -306,7 +306,7 @@ def _labels(config: ComparisonConfig, name: str, teacher: ComparedTeacher) -> Ru
 
 
 def _cache(config: ComparisonConfig, name: str, teacher: ComparedTeacher) -> Run:
-    folder = Path(config.output_dir) / f"cache_{name}"
+    folder = config.output_dir / f"cache_{name}"
     where = path_override("model.distillation.teacher_cache", folder)
     given = [*_shared_overrides(config), *teacher.of_trainings(), where, *config.caches[name]]
     return Run(f"cache_{name}", 0, folder, (*job_command("cache"), *given), None, made=(folder,))

@@ -18,6 +18,7 @@ from nemo_distill.evaluation.evaluation_sets import EvaluationSet
 from nemo_distill.evaluation.speed import SpeedSettings
 from nemo_distill.evaluation.systems import NAME
 from nemo_distill.failures.settings import FailureSettings
+from nemo_distill.storage.files import UserPath
 from nemo_distill.text.languages import bleu_tokenization, first_lines, scored_language, tokenizer_problems
 
 KINDS = ("baselines", "methods", "labels", "caches")  # of steps that a config names, each with its overrides
@@ -145,7 +146,7 @@ class ComparedEvaluation(EvaluationSettings):
 class ComparisonConfig:
     """The configuration of `compare`. It may have other keys: lists of overrides that these refer to."""
 
-    output_dir: str
+    output_dir: UserPath
     """The folder of the comparison; every step has a folder in it."""
     teacher: str | Overrides
     """A `.nemo` file, the folder of a Hugging Face model, or the overrides of the teacher's training, in addition to

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from nemo_distill.config.errors import DataError
 
@@ -251,7 +251,14 @@ def user_path(path: str | Path) -> Path:
     return Path(os.path.expanduser(str(path)))
 
 
-UserPath = Annotated[Path, AfterValidator(user_path)]  # of a configuration
+def _no_empty_text(value: Any) -> Any:
+    """Refuses what a shell makes of a variable without a value, and Python of an empty path, the working folder."""
+    if value == "":
+        raise ValueError("must be a path that is not empty")
+    return value
+
+
+UserPath = Annotated[Path, BeforeValidator(_no_empty_text), AfterValidator(user_path)]  # of a configuration
 
 
 def missing_content(path: Path) -> str | None:

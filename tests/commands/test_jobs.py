@@ -121,6 +121,7 @@ def test_an_unknown_job_is_told_with_the_closest_and_none_with_all(tmp_path):
     unknown = nemo_distill("distil", "seed=1", cwd=tmp_path)
     assert unknown.returncode == 2
     assert unknown.stderr == "There is no job 'distil'; did you mean 'distill'?\n"
+    assert nemo_distill("jobs", cwd=tmp_path).stderr == "There is no job 'jobs'; nemo-distill --help lists all.\n"
     nothing = nemo_distill(cwd=tmp_path)
     assert nothing.returncode == 2 and "translate" in nothing.stderr
 
@@ -247,7 +248,9 @@ def run(tmp_path):
         (["list={}"], 2, "override list={}\nA list is given whole"),
         (["-sc"], 2, "-sc needs install=bash"),
         (["--config-dir=nowhere"], 2, "nowhere' not found"),
-        (["--nothing"], 2, "unrecognized arguments"),
+        (["--nothing"], 2, "unrecognized arguments: --nothing\nA key is given without dashes, as in 'seed=1'; --help"),
+        (["--crash", "1"], 2, "unrecognized arguments: --crash\nA key is given without dashes"),
+        (["crash", "=", "1"], 2, "'seed=1', and without spaces around the equals sign.\n"),
         (["crash=true"], 1, "ValueError: in the job"),
         (["crash=hydra"], 1, "of a class that a job names"),
         (["crash=exit"], 1, ""),

@@ -100,6 +100,7 @@ BASELINES = [
 PREPARE = "source=train.de target=train.en output=new tokenizer.vocab_size=60"
 PREPARING = [
     ("prepare.py", f"{PREPARE} target=empty.de", CONFIG, "target names 'empty.de', which is empty."),
+    ("prepare.py", f"{PREPARE} output=", CONFIG, "output=: must be a path that is not empty."),
     ("prepare.py", f"{PREPARE} output=train.en", CONFIG, "output=train.en: this is a file; give a folder."),
 ]
 CACHES = [
@@ -117,6 +118,7 @@ LABELLING = [
     ("generate_pseudo_labels.py", f"{LABELS} devices=0", CONFIG, "devices=0: must be"),
     ("generate_pseudo_labels.py", f"{LABELS} model=speech.nemo", CONFIG, "'speech.nemo' holds a 'nemo.collections.asr.models.EncDecCTCModel'"),
     ("generate_pseudo_labels.py", f"{LABELS} engine=ctranslate2 model=folder", CONFIG, "'folder' is not an export"),
+    ("generate_pseudo_labels.py", f"{LABELS} output_dir=", CONFIG, "output_dir=: must be a path that is not empty."),
     ("generate_pseudo_labels.py", f"{LABELS} output_dir=labels", CONFIG, "'labels' holds labels"),
     ("generate_pseudo_labels.py", f"{LABELS} output_dir=taken.en", CONFIG, "'taken.en' is a file"),
 ]  # fmt: skip
@@ -135,6 +137,7 @@ USES = [
     ("export.py", "model=teacher.nemo output=folder force=true", CONFIG, "is not an earlier export"),
     ("export.py", "model=nowhere.nemo output=new", CONFIG, "model=nowhere.nemo: there is no file"),
     ("evaluate.py", f"{EVALUATE} '+models.b={{model: teacher.nemo, engine: auto}}'", CONFIG, "models.b.engine=auto: an evaluation compares"),
+    ("evaluate.py", f"{EVALUATE} output_dir=", CONFIG, "output_dir=: must be a path that is not empty."),
     ("evaluate.py", "output_dir=new", CONFIG, "models is empty: give at least one"),
     ("evaluate.py", f"{EVALUATE} '+test_sets.u={{source: short.de, reference: train.en}}'", CONFIG, "be parallel."),
     ("evaluate.py", f"{EVALUATE} '+test_sets.u={{sacrebleu: wmt41, pair: de-en}}'", CONFIG, "wmt41: sacrebleu knows"),

@@ -63,7 +63,7 @@ def main(cfg: DictConfig) -> None:
         page = study_markdown(config.experiments, evaluation, config.introduction, config.title)
         plots = {f"{plot.name}.png": plot.png for plot in study_plots(config.experiments, evaluation)}
         for name, content in {**plots, "study.md": page.encode()}.items():
-            with whole_file(Path(config.output_dir) / name) as file:
+            with whole_file(config.output_dir / name) as file:
                 file.write(content)
     console.info(f"{config.output_dir}/study.md")
 
