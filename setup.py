@@ -16,6 +16,7 @@ setup(
         "omegaconf>=2.3,<2.4",
         "numpy>=1.26",
         "pydantic>=2.7,<3",
+        "joblib>=1.2",  # as scikit-learn, which NeMo needs, has it
         "requests>=2.32.2,<3",
         "typing_extensions>=4.10",
         "sacrebleu>=2.3",  # its extras [ja] and [ko] are asked for where a language needs them

@@ -148,6 +148,8 @@ def hydra_main(config_name: str, folder: Path = CONF) -> Callable[[Callable[...,
             try:
                 if HELP_OPTIONS & set(sys.argv):
                     print(_description(folder, config_name), end="\n\n")
+                else:
+                    import_module("nemo_distill.cores").limit_threads()  # before anything imports torch
                 while mistake := _run_or_find_mistake(task, config_name, folder, is_run=not mistakes):
                     mistakes.append(mistake)
                     right = [argument for argument in sys.argv if not _is_meant(argument, mistake)]

@@ -3,12 +3,12 @@
 The keys are NeMo's. The results have the names that NeMo gives them, and NeMo reads them.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from joblib import cpu_count
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_distill.commands.prepare import SIDES as TEXT_SIDES
@@ -209,7 +209,7 @@ class TrainingText:
 
     def threads(self) -> int:
         """Returns the number of threads, from NeMo's key, where -1 is all processors and -2 all but one."""
-        processors = len(os.sched_getaffinity(0))
+        processors = cpu_count()
         jobs = self.train.get("n_preproc_jobs")
         if jobs is None:
             return processors

@@ -11,8 +11,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from joblib import cpu_count
+
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.console import console
+from nemo_distill.cores import THREADS
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, sample_seed
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.export.record import ExportRecord
@@ -219,7 +222,7 @@ def read_record(folder: Path) -> ExportRecord:
 
 def _cores() -> int:
     """Returns OMP_NUM_THREADS (the outermost level of a list), or the number of cores this process may use."""
-    return int(os.environ.get("OMP_NUM_THREADS", "").split(",")[0] or len(os.sched_getaffinity(0)))
+    return int(os.environ.get(THREADS, "").split(",")[0] or cpu_count())
 
 
 def load_translator(folder: str | Path, **options: Any) -> Any:

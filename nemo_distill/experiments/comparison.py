@@ -18,9 +18,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from joblib import cpu_count
+
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.config.overrides import parsed
 from nemo_distill.console import console
+from nemo_distill.cores import ARE_THREADS_GIVEN, THREADS
 from nemo_distill.demo_corpus import write_demo_corpus
 from nemo_distill.evaluation.evaluation_job import EvaluationJob
 from nemo_distill.evaluation.evaluation_record import BASELINE, DISTILLED, Role
@@ -293,11 +296,12 @@ def _printed(run: Run, lock: int | None, at_a_time: int) -> tuple[int, str]:
 
     It has its share of the cores. The teacher has all of them: it runs alone, because all other steps need it.
     """
-    share = {} if run.group == TEACHER else {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // at_a_time))}
+    takes_all = run.group == TEACHER or ARE_THREADS_GIVEN
+    share = {} if takes_all else {THREADS: str(max(1, cpu_count() // at_a_time))}
     run.log_path.parent.mkdir(exist_ok=True)
     with run.log_path.open("ab") as log:
         begin = log.tell()
-        code = _exit_code(run, lock, stdout=log, stderr=log, env={**share, **os.environ, "PYTHONUNBUFFERED": "1"})
+        code = _exit_code(run, lock, stdout=log, stderr=log, env={**os.environ, **share, "PYTHONUNBUFFERED": "1"})
     lines = run.log_path.read_bytes()[begin:].decode(errors="replace").splitlines(keepends=True)
     return code, "".join(lines[-SHOWN_LINES:])
 

@@ -11,7 +11,6 @@ NeMo reads.
 
 import heapq
 import io
-import os
 import pickle
 import re
 import shutil
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from joblib import cpu_count
 from pydantic import with_config
 from typing_extensions import TypedDict
 
@@ -137,7 +137,7 @@ def write_tarred_data(
         unfinished = data.folder / f"{data.name}.unfinished"
         _remove_others(data)
         unfinished.mkdir(exist_ok=True)
-        threads = threads or len(os.sched_getaffinity(0))
+        threads = threads or cpu_count()
         reader = FragmentReader(data.sources, data.targets, data.policy, data.settings, threads)
         with shown_progress("tokenizing", 1.0, shown) as on_progress:
             fragments = reader.write(unfinished, load_tokenizers, on_progress)

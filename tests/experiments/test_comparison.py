@@ -1,7 +1,6 @@
 """The driver of the demo, with trainings that are one line of Python."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -269,7 +268,8 @@ def test_steps_side_by_side_print_into_files_and_a_failure_shows_the_end(demo, t
     runs = [teacher, good, bad, replace(later, needs=(bad,))]
     monkeypatch.setattr(comparison, "plan_runs", lambda config: iter(runs))
     monkeypatch.setattr(comparison, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)))
+    monkeypatch.setattr(comparison, "cpu_count", lambda: 6)
+    monkeypatch.setattr(comparison, "ARE_THREADS_GIVEN", False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     demo.at_a_time = 2
     with pytest.raises(SystemExit, match="why\nbad did not finish; the same command goes on from there") as failure:
