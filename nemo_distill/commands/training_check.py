@@ -38,6 +38,7 @@ from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import SIDES, kind_problems, language_file_problems, library_problems
 from nemo_distill.nemo_files.translation_archive import teacher_archive
 from nemo_distill.text.files import as_list, copied_text, data_problems, unread_files, untokenized_text
+from nemo_distill.text.language_notes import language_notes
 from nemo_distill.text.languages import moses_notes, validation_problems
 from nemo_distill.text.training_mix import evaluation_pairs_in_training, training_mix_problems
 
@@ -265,7 +266,7 @@ def _oddities(model: Mapping[str, Any]) -> list[str]:
             "encoders too, has the weight 0; set model.distillation.cosine_loss_weight."
         )
     of_files = copied_text(model) + unread_files(model) + untokenized_text(model)
-    return oddities + of_files + moses_notes(model) + evaluation_pairs_in_training(model)
+    return oddities + of_files + moses_notes(model) + language_notes(model) + evaluation_pairs_in_training(model)
 
 
 def _of_job(cfg: DictConfig) -> list[str]:
