@@ -305,7 +305,7 @@ def test_an_encoder_loss_without_weight_is_warned_of(job, weight, warned):
 
 
 def test_a_tag_that_the_tokenizer_splits_is_warned_of(job, corpus):
-    files = f"source: {corpus}/train.en, target: {corpus}/train.de"
+    files = f"source: {corpus}/train.de, target: {corpus}/train.en"
     mixes = [f"+model.distillation.mix.corpora.back={{{files}, share: 1, tag: {tag}}}" for tag in ("BT", "the")]
     (warning,) = check_distillation_job(job(mixes[0]))
     assert warning.startswith("model.distillation.mix.corpora.back.tag=BT: the tokenizer has no such piece")
