@@ -28,6 +28,7 @@ from nemo_distill.pseudo_labels.text_teacher import TextTeacher
 from nemo_distill.storage.files import locked
 from nemo_distill.storage.records import read_json
 from nemo_distill.text.batches import dropped_in_words
+from nemo_distill.text.language_notes import other_language
 from nemo_distill.text.lines import TextFiles
 from nemo_distill.trainer.precision import AUTO
 
@@ -45,8 +46,10 @@ class LabellingJob:
         return self.assembly.labels
 
     def build_translator(self, device: str, warns: bool = False) -> Translator:
-        """Loads the teacher and the reverse model, if any. If `warns`, checks for swapped source and reference."""
+        """Loads the teacher and the reverse model, if any. If `warns`, checks the text's language and sides."""
         config, policy, reverse = self.config, self.config.reading, None
+        if warns:
+            self._warn_of_language()
         translate: Translate
         if config.engine_name == FILE:
             translate = TextTeacher(list(map(Path, config.teachers)), policy, config.file).translate
@@ -67,6 +70,13 @@ class LabellingJob:
 
             reverse = load_scorer(config.reverse_model, device, dtype=config.reverse_dtype)
         return Translator(translate, policy, reverse, config.noise)
+
+    def _warn_of_language(self) -> None:
+        """Warns of source text that is not in the language that the teacher reads, if it says."""
+        language = self.config.source_language or self.config.model_languages()[0]
+        for path in self.folder.sources:
+            if other := other_language(path, language):
+                console.warning(f"Warning: source: '{path}' seems to be {other}, but the teacher reads {language}.")
 
     def _warn_if_reversed(self, engine: Engine) -> None:
         """Checks for swapped files if the engine uses a NeMo model. Other engines cannot score references."""

@@ -1,13 +1,20 @@
 """Warns of text in another language than a training says, and of files whose sides are swapped."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from langcodes import Language
+import langcodes
 
 from nemo_distill.text.files import input_files, mix_of, text_pairs
-from nemo_distill.text.languages import NO_LANGUAGE, first_lines, identified_language, language_identifier
+from nemo_distill.text.languages import (
+    NO_LANGUAGE,
+    first_lines,
+    identified_language,
+    language_identifier,
+    read_language,
+)
 
 CHARACTERS = 20_000  # of a file that are read
 LETTERS = 1_000  # the least by which a language is told
@@ -27,14 +34,27 @@ def language_notes(model: Mapping[str, Any]) -> list[str]:
     pairs, notes = list(_pairs(model)), []
     for side, key in enumerate(("src_language", "tgt_language")):
         declared = model.get(key)
-        if not isinstance(declared, str) or declared == NO_LANGUAGE:
+        if not isinstance(declared, str):
             continue
-        wanted = identified_language(declared)
         for where, files in pairs:
-            likely = _likely_languages(files[side])
-            if likely and wanted not in likely and wanted in language_identifier().nb_classes:
-                notes.append(f"{where}: '{files[side]}' seems to be {_name(likely[0])}, but model.{key}={declared}.")
+            if other := other_language(files[side], declared):
+                notes.append(f"{where}: '{files[side]}' seems to be {other}, but model.{key}={declared}.")
     return notes or _swapped(pairs)
+
+
+def other_language(path: Path, declared: str | None) -> str | None:
+    """Returns the language of a file's first lines, in English; None if it may be the declared one, or cannot be told.
+
+    Args:
+        declared: a code or, as servers are told it, a name in English.
+    """
+    if declared in (None, NO_LANGUAGE) or not (likely := _likely_languages(path)):
+        return None
+    if not read_language(declared):
+        with suppress(LookupError):  # it is no name either
+            declared = langcodes.find(declared).language
+    wanted = identified_language(declared)
+    return _name(likely[0]) if wanted in {*language_identifier().nb_classes} - {*likely} else None
 
 
 def _swapped(pairs: list[tuple[str, tuple[Path, Path]]]) -> list[str]:
@@ -71,4 +91,4 @@ def _likely_languages(path: Path) -> list[str]:
 
 
 def _name(language: str) -> str:
-    return Language.make(language).display_name()
+    return langcodes.Language.make(language).display_name()

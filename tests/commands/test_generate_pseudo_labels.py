@@ -310,6 +310,21 @@ def test_failures_of_an_api_are_counted(files, capsys):
     assert "dropped: teacher failed" in capsys.readouterr().out
 
 
+def test_text_in_another_language_than_the_teacher_reads_is_told(files, caplog):
+    (files / "text.de").write_text("The children played in the garden all afternoon, until it grew dark.\n" * 30)
+    (files / "api.en").write_text("a\n" * 30)
+    with bad_server() as server:
+        keys = [
+            "engine=api",
+            "model=tiny",
+            f"api.url={server.url}",
+            "source_language=German",
+            "target_language=English",
+        ]
+        run_job(config(files, *keys, "api.input_price=null", "filters.duplicates=false"))
+    assert f"source: '{files}/text.de' seems to be English, but the teacher reads German." in caplog.text
+
+
 def test_a_server_labels_text_and_writes_its_bill(files, caplog):
     """The language filter drops an answer in the wrong language, and a line that cannot be had is counted."""
     german = ["der Hund sieht den Mann nicht mehr", "ein refused Hund", "Das ist ein langer deutscher Satz"]

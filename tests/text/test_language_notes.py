@@ -2,7 +2,7 @@
 
 import pytest
 
-from nemo_distill.text.language_notes import language_notes
+from nemo_distill.text.language_notes import language_notes, other_language
 
 LINES = {
     "de": "Die Kinder spielten den ganzen Nachmittag im Garten, bis es dunkel wurde und sie nach Hause gehen mussten.",
@@ -53,3 +53,15 @@ def model(tmp_path):
 def test_text_in_another_language_is_told(model, pairs, more, told):
     notes = language_notes(model(*pairs, **more))
     assert len(notes) == len(told) and all(part in note for part, note in zip(told, notes)), notes
+
+
+@pytest.mark.parametrize("declared", ["de", "deu_Latn", ">>deu<<", "German", None, "ignore", "Elvish"])
+def test_a_language_has_many_names(tmp_path, declared):
+    (tmp_path / "text").write_text(f"{LINES['de']}\n" * 20, encoding="utf-8")
+    assert other_language(tmp_path / "text", declared) is None
+
+
+@pytest.mark.parametrize("declared", ["en", "eng_Latn", "English", "jpn_Jpan"])
+def test_another_language_is_named(tmp_path, declared):
+    (tmp_path / "text").write_text(f"{LINES['de']}\n" * 20, encoding="utf-8")
+    assert other_language(tmp_path / "text", declared) == "German"
