@@ -1,5 +1,6 @@
 """Measures the speed and memory use of systems, in alternation."""
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from nemo_distill.config.section import section
-from nemo_distill.console import set_up_console
+from nemo_distill.console import console, set_up_console
 from nemo_distill.decoding.engine import Engine, Translation
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.systems import System
@@ -79,7 +80,6 @@ class TimedSystem:
         device: str,
         language: str | None = None,
     ):
-        set_up_console()  # silences the libraries of this process
         self._engine = system.load(device)
         self._lines, self._alone, self._search = lines, lines[:alone], system.searched(search)
         self._tokenize = build_metric("BLEU", language).tokenizer
@@ -113,8 +113,10 @@ class _OwnProcess(BaseManager):
 _OwnProcess.register("timed", TimedSystem)
 
 
-def _end_with_parent() -> None:
-    """Ends this process as soon as its parent has ended. That of a killed parent would keep its model in memory."""
+def _start_quietly() -> None:
+    """Leaves warnings to scoring, and ends this process with its parent. Else it would keep its model in memory."""
+    set_up_console()
+    console.setLevel(logging.ERROR)
 
     def wait() -> None:
         if parent := parent_process():
@@ -163,7 +165,7 @@ def measure(
     try:
         with _threads_of_children(threads):
             for process in processes:
-                process.start(_end_with_parent)
+                process.start(_start_quietly)
         pairs = zip(processes, systems)
         timed = [
             process.timed(system, sample, settings.latency_sentences, search, device, language)
