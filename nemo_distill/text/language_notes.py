@@ -77,9 +77,11 @@ def _pairs(model: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Path, Path]]]:
     for section in ("train_ds", "validation_ds", "test_ds"):
         for files in text_pairs(model.get(section) or {}):
             yield f"model.{section}", files
+    is_reversed = (model.get("train_ds") or {}).get("reverse_lang_direction")  # the mix is read as `train_ds` is
     for name, corpus in (mix_of(model).get("corpora") or {}).items():
-        for source, target in zip(input_files(corpus.get("source")), input_files(corpus.get("target"))):
-            yield f"model.distillation.mix.corpora.{name}", (source, target)
+        sides = [input_files(corpus.get(side)) for side in ("source", "target")]
+        for files in zip(*(reversed(sides) if is_reversed else sides)):
+            yield f"model.distillation.mix.corpora.{name}", files
 
 
 def _likely_languages(path: Path) -> list[str]:

@@ -41,6 +41,8 @@ def model(tmp_path):
         (["de-en", "en-de"], {}, ["validation_ds seems to have source and target swapped"]),
         (["de-en", "de-en", "en-de"], {}, ["mix.corpora.pseudo seems to have source and target swapped"]),
         (["en-de", "de-en"], {"backwards": True}, []),
+        (["en-de", "de-en", "en-de"], {"backwards": True}, []),
+        (["en-de", "de-en", "de-en"], {"backwards": True}, ["mix.corpora.pseudo seems to have source and target swapped"]),
         (["de-en", "en-de"], {"multilingual": True}, []),
         (["de-en", "en-fr"], {}, []),
         (["de-en", "short_en-short_de"], {}, []),
