@@ -16,6 +16,7 @@ from nemo_distill.evaluation.likeness import (
     kind_in_words,
     like_teacher,
     marked,
+    mean_of,
     members,
     trained_otherwise,
 )
@@ -120,8 +121,11 @@ def group_table(evaluation: Mapping[str, Any], brief: bool = False) -> Cells:
     systems, sets = evaluation["systems"], evaluation["test_sets"]
     rows: dict[str, dict[str, str]] = {}
     for row in as_rows(evaluation):
-        named = {"system": row["group"], "seeds": str(len(members(systems, row["group"])))}
-        rows.setdefault(row["group"], named | _cells(evaluation, row) | named)
+        group = row["group"]
+        if group not in rows:
+            named = {"system": group, "seeds": str(len(members(systems, group)))}
+            means = {key: mean_of(systems, group, key) for key in ("bytes", *SPEED_COLUMNS)}
+            rows[group] = named | _cells(evaluation, row | means) | named
     for name, one in sets.items():
         for group, spread in one["groups"].items():
             for metric in metrics_of(one):

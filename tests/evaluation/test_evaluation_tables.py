@@ -193,6 +193,18 @@ def test_a_screen_gets_a_row_and_a_sentence_for_all_seeds_of_a_group_and_none_of
     assert len(difference_table(record)[1]) > len(said)
 
 
+def test_a_row_of_several_seeds_has_the_means_of_their_sizes_and_speeds():
+    record = of_two_groups(("a_seed0", "a_seed1", "b_seed0"), (40.0, 39.0, 41.0), [])
+    for name, megabytes, speed in (("a_seed0", 1, 10.0), ("a_seed1", 2, 30.0), ("b_seed0", 3, 50.0)):
+        system = record["systems"][name]
+        system |= {"group": name[0], "bytes": megabytes * 10**6, "speed": dict.fromkeys(system["speed"], speed)}
+    columns, rows = group_table(record)
+    shown = [dict(zip(columns, row)) for row in rows]
+    assert [row["MB"] for row in shown] == ["1.5", "3.0"]
+    for column in evaluation_tables.SPEED_COLUMNS.values():
+        assert [row[column] for row in shown] == ["20.0", "50.0"]
+
+
 def test_many_comparisons_are_warned_of():
     record = evaluation()
     assert "Each p-value is for one comparison" not in as_markdown(record)
