@@ -171,8 +171,8 @@ def recorded_training(
 
 def training_summary(record: RunRecord, models: Sequence[Path]) -> list[tuple[str, str]]:
     """Returns the rows of a table of a finished training: its models, and what is known of its length and score."""
-    counts = {"steps": record.get("steps"), "target tokens": record.get("target_tokens")}
-    rows = [(name, f"{count:,}") for name, count in counts.items() if count is not None]
+    counts = (("steps", "steps", ",d"), ("epochs", "epochs", ".1f"), ("target tokens", "target_tokens", ",d"))
+    rows = [(name, format(count, form)) for name, key, form in counts if (count := record.get(key)) is not None]
     rows.append(("time", str(timedelta(seconds=round(record.get("seconds", 0.0))))))
     if best := record.get("best"):
         rows.append((f"best {best['monitor']}", f"{best['value']:.5g}"))
@@ -231,11 +231,12 @@ def _outcome(trainer: Any, before: RunRecord | None) -> dict[str, Any]:
     }
 
 
-def _sum(length: dict[str, int | None], before: RunRecord | None) -> dict[str, int | None]:
+def _sum(length: dict[str, float | None], before: RunRecord | None) -> dict[str, float | None]:
     """Adds the length of an earlier training, if there was one. A sum with an unknown number is unknown."""
     if before is None:
         return length
-    earlier = {"steps": before.get("steps"), "target_tokens": before.get("target_tokens")}
+    earlier: dict[str, Any] = dict(before)
     return {
-        key: None if value is None or (more := earlier[key]) is None else value + more for key, value in length.items()
+        key: None if value is None or (more := earlier.get(key)) is None else value + more
+        for key, value in length.items()
     }

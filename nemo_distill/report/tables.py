@@ -258,6 +258,7 @@ def _run_row(run: Run) -> dict[str, Cell]:
         "status": Cell(record.get("status", "unknown")),
         "best": Cell(f"{best['value']:.4g}", best["monitor"]) if best else Cell(""),
         "steps": _count(record.get("steps")),
+        "epochs": Cell(shown_number(record.get("epochs"), 1) or UNKNOWN),
         "target tokens": _count(record.get("target_tokens")),
         "wall time, h:mm:ss": Cell(shown_seconds(record.get("seconds"))),
         "seed": Cell("" if seed is None else str(seed)),

@@ -37,9 +37,10 @@ class FoundBest(TypedDict):
 class RunRecord(TypedDict, total=False):
     """The content of `run.json`.
 
-    `steps` and `target_tokens` include those of the training that made the weights to start from, if its record is
-    known, and otherwise they are None. `target_tokens` are those of the text that the model was trained on, without
-    padding. `tokens_in_batch` is the limit on the tokens of an optimizer step: source, target and padding.
+    `steps`, `epochs` and `target_tokens` include those of the training that made the weights to start from, if its
+    record is known, and otherwise they are None. `epochs` are None too if the data has no length. `target_tokens` are
+    those of the text that the model was trained on, without padding. `tokens_in_batch` is the limit on the tokens of
+    an optimizer step: source, target and padding.
     """
 
     status: str
@@ -50,6 +51,7 @@ class RunRecord(TypedDict, total=False):
     inputs: dict[str, str]
     seconds: float
     steps: int | None
+    epochs: float | None
     target_tokens: int | None
     tokens_in_batch: int | None
     best: FoundBest | None

@@ -1,4 +1,4 @@
-"""How long a training is: counted in steps and real target tokens, timed, and logged where no bar is shown."""
+"""How long a training is: counted in steps, epochs and real target tokens, timed, and logged where no bar is shown."""
 
 import math
 import time
@@ -14,7 +14,7 @@ from nemo_distill.progress import Meter, MinuteLog
 
 
 class TrainingLength(Callback):
-    """Counts the target tokens of all batches, over all devices, without padding.
+    """Counts epochs, and the target tokens of all batches, over all devices, without padding.
 
     The count is saved in checkpoints, so a resumed training counts each batch once. At the end of a training, NeMo
     restores the best checkpoint and with it an earlier step and count, so both are kept before that.
@@ -24,8 +24,9 @@ class TrainingLength(Callback):
         self._before: int | None = 0  # up to the checkpoint that was resumed; None if that does not contain it
         self._since: Tensor | int = 0  # since then, on this device
         self._known: int | None = 0  # on all devices, when it was last added up
+        self._epochs: float | None = 0.0  # None where the data has no length, and as above
         self._is_resumed = False
-        self._ended: dict[str, int | None] | None = None
+        self._ended: dict[str, float | None] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Adds up the tokens of all devices. All processes must call it together."""
@@ -34,33 +35,41 @@ class TrainingLength(Callback):
             since = since.to("cuda" if dist.get_backend() == "nccl" else "cpu")
             dist.all_reduce(since)
         self._known = None if self._before is None else self._before + int(since)
-        return {"target_tokens": self._known}
+        return {"epochs": self._epochs, "target_tokens": self._known}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._before = self._known = state_dict["target_tokens"]
+        self._epochs = state_dict.get("epochs")
         self._since, self._is_resumed = 0, True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_step and not self._is_resumed:
-            self._before = self._known = None  # the checkpoint is from an earlier version
+            self._before = self._known = self._epochs = None  # the checkpoint is from an earlier version
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         model: Any = getattr(pl_module, "student", pl_module)
         self._since = self._since + model.number_of_targets(batch)
+        batches = trainer.num_training_batches
+        self._epochs = None if self._epochs is None or math.isinf(batches) else self._epochs + 1 / batches
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._ended = {"steps": trainer.global_step, **self.state_dict()}
+        self.state_dict()
+        self._ended = self._length(trainer)
 
-    def so_far(self, trainer: Trainer) -> dict[str, int | None]:
-        """Returns `steps` and `target_tokens`; one process may call it alone.
+    def so_far(self, trainer: Trainer) -> dict[str, float | None]:
+        """Returns `steps`, `epochs` and `target_tokens`; one process may call it alone.
 
         After an interruption on several devices, the tokens are those of the last checkpoint.
         """
         if self._ended is None and not _is_distributed():
             self.state_dict()
-        return self._ended or {"steps": trainer.global_step, "target_tokens": self._known}
+        return self._ended or self._length(trainer)
+
+    def _length(self, trainer: Trainer) -> dict[str, float | None]:
+        epochs = None if self._epochs is None else round(self._epochs, 4)
+        return {"steps": trainer.global_step, "epochs": epochs, "target_tokens": self._known}
 
 
 def _is_distributed() -> bool:

@@ -96,6 +96,7 @@ def test_a_killed_training_resumes_with_the_losses_and_weights_of_an_uninterrupt
     records = [recorded(tmp_path / name) for name in ("whole", "killed")]
     assert [(record["status"], record["steps"]) for record in records] == [("finished", 14)] * 2
     assert records[0]["target_tokens"] == records[1]["target_tokens"] > 14
+    assert records[0]["epochs"] == records[1]["epochs"] > 1
     assert [record["tokens_in_batch"] for record in records] == [100, 100]
     assert records[0]["settings"]["teachers"] == [fingerprint(teacher_path)]
     assert records[0]["models"] == [fingerprint(next((tmp_path / "whole").rglob("*.nemo")))]

@@ -115,10 +115,11 @@ def test_a_model_that_no_training_in_the_folder_has_written_is_not_written_over(
 
 def test_a_summary_shows_what_is_known(tmp_path):
     model = tmp_path / "student.nemo"
-    known = {"steps": 4000, "target_tokens": 6902995, "seconds": 1206.4, "parameters": 1496384}
+    known = {"steps": 4000, "epochs": 2.3456, "target_tokens": 6902995, "seconds": 1206.4, "parameters": 1496384}
     known |= {"best": {"monitor": "val_sacreBLEU", "value": 29.654}, "teacher_parameters": 20831168}
     assert training_summary(known, [model]) == [
         ("steps", "4,000"),
+        ("epochs", "2.3"),
         ("target tokens", "6,902,995"),
         ("time", "0:20:06"),
         ("best val_sacreBLEU", "29.654"),
@@ -130,18 +131,19 @@ def test_a_summary_shows_what_is_known(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("before", "steps", "tokens"),
+    ("before", "steps", "epochs", "tokens"),
     [
-        (None, 5, 100),
-        ({}, None, None),
-        ({"steps": 7, "target_tokens": 200}, 12, 300),
-        ({"steps": 7}, 12, None),
-        ({"status": "failed"}, None, None),
+        (None, 5, 0.5, 100),
+        ({}, None, None, None),
+        ({"steps": 7, "epochs": 1.25, "target_tokens": 200}, 12, 1.75, 300),
+        ({"steps": 7, "epochs": None}, 12, None, None),
+        ({"status": "failed"}, None, None, None),
     ],
 )
-def test_the_length_of_a_training_includes_that_of_the_model_that_it_started_from(before, steps, tokens):
-    assert training_record._sum({"steps": 5, "target_tokens": 100}, before) == {
+def test_the_length_of_a_training_includes_that_of_the_model_that_it_started_from(before, steps, epochs, tokens):
+    assert training_record._sum({"steps": 5, "epochs": 0.5, "target_tokens": 100}, before) == {
         "steps": steps,
+        "epochs": epochs,
         "target_tokens": tokens,
     }
 

@@ -136,7 +136,7 @@ def test_a_rate_that_differs_significantly_has_a_star(tmp_path):
 
 def test_a_training_says_how_it_was_made_and_one_without_a_record_that_nothing_is_known():
     record = {
-        "status": "failed", "seconds": 3725.4, "seed": 4, "best": {"monitor": "val_loss", "value": 1.23456},
+        "status": "failed", "seconds": 3725.4, "seed": 4, "epochs": 2.36, "best": {"monitor": "val_loss", "value": 1.23456},
         "made_with": {"device": "1 x cpu", "versions": {"torch": "2.13.0"}, "git_revision": "0123456789", "date": "now"},
     }  # fmt: skip
     known, unknown, drawn = runs_table([Run("a", record, {}), Run("b", {}, {}), Run("c", {"seed": None}, {})]).rows
@@ -145,6 +145,7 @@ def test_a_training_says_how_it_was_made_and_one_without_a_record_that_nothing_i
         "failed",
         "1.235",
         "–",
+        "2.4",
         "–",
         "1:02:05",
         "4",
@@ -154,7 +155,7 @@ def test_a_training_says_how_it_was_made_and_one_without_a_record_that_nothing_i
     ]
     assert known[-1].title == "now; torch 2.13.0"
     assert [cell.text for cell in unknown][:2] == ["b", "unknown"]
-    assert unknown[6].text == drawn[6].text == ""
+    assert unknown[7].text == drawn[7].text == ""
 
 
 def run(name, overrides=(), score=None, curve=()):

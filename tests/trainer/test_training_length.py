@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 from rich.console import Console
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from nemo_distill.commands.training import build_trainer
 from nemo_distill.console import console
@@ -48,24 +48,40 @@ class RestoresBest(pl.callbacks.Checkpoint):
         trainer._checkpoint_connector.restore(self.path)
 
 
-def train(folder, steps, resumed=None, accumulated=1, labels=LABELS, callbacks=()):
+class Repeated(IterableDataset):
+    """Has all lines again and again, and no length."""
+
+    def __init__(self, labels):
+        self.labels = labels
+
+    def __iter__(self):
+        return itertools.cycle(self.labels)
+
+
+def train(folder, steps, resumed=None, accumulated=1, labels=LABELS, callbacks=(), endless=False):
     length = TrainingLength()
     trainer = pl.Trainer(
         max_steps=steps, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
         accumulate_grad_batches=accumulated, enable_checkpointing=bool(callbacks), default_root_dir=folder,
         callbacks=[length, *callbacks],
     )  # fmt: skip
-    trainer.fit(Model(), DataLoader(torch.tensor(labels), batch_size=1), ckpt_path=resumed)
+    data = torch.tensor(labels)
+    trainer.fit(Model(), DataLoader(Repeated(data) if endless else data, batch_size=1), ckpt_path=resumed)
     return length, trainer
 
 
 @pytest.mark.parametrize(
-    ("steps", "accumulated", "tokens"),
-    [(4, 1, 8), (5, 1, 8), (7, 1, 11), (2, 2, 8), (3, 2, 8)],
+    ("steps", "accumulated", "epochs", "tokens"),
+    [(4, 1, 0.8, 8), (5, 1, 1.0, 8), (7, 1, 1.4, 11), (2, 2, 0.8, 8), (3, 2, 1.0, 8)],
 )
-def test_real_target_tokens_of_all_batches_are_counted(tmp_path, steps, accumulated, tokens):
+def test_real_target_tokens_of_all_batches_are_counted(tmp_path, steps, accumulated, epochs, tokens):
     length, trainer = train(tmp_path, steps, accumulated=accumulated)
-    assert length.so_far(trainer) == {"steps": steps, "target_tokens": tokens}
+    assert length.so_far(trainer) == {"steps": steps, "epochs": epochs, "target_tokens": tokens}
+
+
+def test_the_epochs_of_data_without_a_length_are_unknown(tmp_path):
+    length, trainer = train(tmp_path, 7, endless=True)
+    assert length.so_far(trainer) == {"steps": 7, "epochs": None, "target_tokens": 11}
 
 
 def test_a_resumed_training_counts_each_batch_once(tmp_path):
@@ -73,23 +89,23 @@ def test_a_resumed_training_counts_each_batch_once(tmp_path):
     _, first = train(tmp_path, 3, labels=alike)
     first.save_checkpoint(tmp_path / "3.ckpt")
     length, trainer = train(tmp_path, 7, resumed=tmp_path / "3.ckpt", labels=alike)
-    assert length.so_far(trainer) == {"steps": 7, "target_tokens": 14}
+    assert length.so_far(trainer) == {"steps": 7, "epochs": 1.4, "target_tokens": 14}
     length, trainer = train(tmp_path, 3, resumed=tmp_path / "3.ckpt", labels=alike)  # no step is left
-    assert length.so_far(trainer) == {"steps": 3, "target_tokens": 6}
+    assert length.so_far(trainer) == {"steps": 3, "epochs": 0.6, "target_tokens": 6}
 
 
 def test_the_best_checkpoint_that_is_restored_at_the_end_leaves_the_count_as_it_is(tmp_path):
     length, trainer = train(tmp_path, 4, callbacks=[RestoresBest(tmp_path / "best.ckpt")])
     assert trainer.global_step == 1
-    assert length.so_far(trainer) == {"steps": 4, "target_tokens": 8}
+    assert length.so_far(trainer) == {"steps": 4, "epochs": 0.8, "target_tokens": 8}
 
 
-def test_after_a_checkpoint_without_a_count_the_tokens_are_unknown(tmp_path):
+def test_after_a_checkpoint_without_a_count_epochs_and_tokens_are_unknown(tmp_path):
     _, first = train(tmp_path, 5)
     first.callbacks = [callback for callback in first.callbacks if not isinstance(callback, TrainingLength)]
     first.save_checkpoint(tmp_path / "old.ckpt")
     length, trainer = train(tmp_path, 7, resumed=tmp_path / "old.ckpt")
-    assert length.so_far(trainer) == {"steps": 7, "target_tokens": None}
+    assert length.so_far(trainer) == {"steps": 7, "epochs": None, "target_tokens": None}
 
 
 BATCH_SECONDS = 25  # training
