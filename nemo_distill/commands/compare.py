@@ -16,11 +16,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nemo_distill.commands.cache_teacher import check_caching
 from nemo_distill.commands.generate_pseudo_labels import check_labelling
-from nemo_distill.commands.jobs import composed_job, composition_problem
+from nemo_distill.commands.jobs import composed_job
 from nemo_distill.commands.report import ReportConfig, write_report
 from nemo_distill.commands.training_check import validate_distillation, validate_training
 from nemo_distill.commands.user_errors import checked, plain_errors, warn
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.override_mistakes import composition_problem
 from nemo_distill.config.overrides import read_override
 from nemo_distill.config.wording import shown
 from nemo_distill.console import sigterm_as_exception

@@ -10,8 +10,7 @@ import itertools
 import os
 import re
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout
 from importlib import import_module
 from pathlib import Path
@@ -20,33 +19,17 @@ from typing import Any, NamedTuple
 import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.types import Override
-from hydra.errors import (
-    ConfigCompositionException,
-    HydraException,
-    MissingConfigException,
-    OverrideParseException,
-    SearchPathException,
-)
+from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from nemo_distill import __version__
-from nemo_distill.config.overrides import config_with_home, with_home
+from nemo_distill.config.override_mistakes import MISTAKES, PLAIN_KEYS, UNTOLD, in_words, is_meant, mistake_behind
+from nemo_distill.config.overrides import CONF, config_with_home, with_home
 
-CONF = Path(__file__).parents[1] / "conf"
-UNTOLD = (IndexError, TypeError, ValueError)  # are raised where an override is none of a list, or of a group's files
-NO_OPTION = "Config group override must be"
 ARGPARSE = re.compile(r"(?<=error: ).*")
-PLAIN_KEYS = "A key is given without dashes, as in 'seed=1'"
-MISTAKES = (ConfigCompositionException, OverrideParseException, SearchPathException)
 CONFIG_PATH = ("--config-path", "-cp")
 CONFIG_NAME = re.compile(r"(?:--config-name|-cn)[=\0](?P<name>[^\0]*)")
-KEY = re.compile(r"[\w.+@/~]+")
-PLAIN_LIST = re.compile(r"\[(?P<texts>[^][{}'\"]+)\]")
 HELP_OPTIONS = {"-h", "--help"}
-PLACE = re.compile(r"^In '\w+': |Config search path:.*", re.DOTALL)  # where Hydra looks for its files
-WRONG_KEY = re.compile(r"'([^']+)'|override ([^\s'=]+)")
 PROGRAM = "nemo-distill"
 COMPLETION, COMPLETED = ("-sc", "--shell-completion"), re.compile("(install|uninstall|query)=")
 TYPED = re.compile(r"\s*\S+\s+(?P<job>\S+)\s+(?P<arguments>.*)")
@@ -152,7 +135,7 @@ def hydra_main(config_name: str, folder: Path = CONF) -> Callable[[Callable[...,
                     import_module("nemo_distill.cores").limit_threads()  # before anything imports torch
                 while mistake := _run_or_find_mistake(task, config_name, folder, is_run=not mistakes):
                     mistakes.append(mistake)
-                    right = [argument for argument in sys.argv if not _is_meant(argument, mistake)]
+                    right = [argument for argument in sys.argv if not is_meant(argument, mistake)]
                     if right == sys.argv:
                         break
                     sys.argv = right
@@ -162,7 +145,7 @@ def hydra_main(config_name: str, folder: Path = CONF) -> Callable[[Callable[...,
             except KeyboardInterrupt as interruption:  # before the work, which says itself whether it goes on
                 raise SystemExit("\nInterrupted.") from interruption
             if mistakes:
-                print(*(_told(mistake) for mistake in mistakes), sep="\n\n", file=sys.stderr)
+                print(*(in_words(mistake) for mistake in mistakes), sep="\n\n", file=sys.stderr)
                 sys.exit(2)
 
         return main
@@ -194,7 +177,7 @@ def _run_or_find_mistake(
     except (SystemExit, *MISTAKES) as end:
         # Hydra tells mistakes and exits, but raises those in a command line with --help.
         mistake = end.__context__ if isinstance(end, SystemExit) and end.code == 1 else end
-        mistake = _of_override(mistake) or mistake
+        mistake = mistake_behind(mistake) or mistake
         if sys.stderr is held_back and isinstance(mistake, MISTAKES):
             held_back.truncate(0)
             return mistake
@@ -207,41 +190,6 @@ def _run_or_find_mistake(
         sys.stderr = stderr
         stderr.write(held_back.getvalue())
     return None
-
-
-def _of_override(error: BaseException | None) -> ConfigCompositionException | None:
-    """Returns the exception that Hydra has for a wrong override, for an error for which it shows a stack trace."""
-    if error is None or not isinstance(error, UNTOLD):
-        return None
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        if isinstance(override := frame.f_locals.get("override"), Override):
-            mistake = ConfigCompositionException(f"Error merging override {override.input_line}")
-            mistake.__cause__ = error
-            return mistake
-    return None
-
-
-def _is_meant(argument: str, mistake: HydraException) -> bool:
-    """Says if a mistake is one of this argument."""
-    if isinstance(mistake, OverrideParseException):
-        return argument == mistake.override
-    is_override = argument.startswith("~") or ("=" in argument and not argument.startswith("-"))
-    if not is_override or not (named := WRONG_KEY.search(_without_place(mistake))):
-        return False
-    key, wrong = argument.lstrip("+~").partition("=")[0].partition("@")[0], named[1] or named[2]
-    return key in {wrong, wrong.rpartition("/")[0]} - {""}  # an option of a group is named group/option
-
-
-def _told(mistake: HydraException) -> str:
-    """Returns what Hydra says of a mistake, in lines, with advice."""
-    advice, cause = list(_advice(mistake)), mistake.__cause__
-    if isinstance(mistake, OverrideParseException):
-        said = str(mistake) if mistake.override in str(mistake) else f"{mistake.override}: {mistake}"
-    else:
-        said = " ".join(_without_place(mistake).split())
-    is_explained = advice or cause is None or "To append" in said
-    why = [] if is_explained else str(cause).splitlines()[:1]
-    return "\n".join([said, *why, *advice])
 
 
 def _description(folder: Path, config_name: str) -> str:
@@ -275,78 +223,9 @@ def composed_job(name: str, overrides: Sequence[str]) -> DictConfig:
         try:
             return compose(JOBS[name].config, [*overrides, *own])
         except UNTOLD as error:
-            if mistake := _of_override(error):
+            if mistake := mistake_behind(error):
                 raise mistake from error
             raise
-
-
-def composition_problem(error: HydraException) -> str:
-    """Returns a sentence for what Hydra says of wrong overrides, with the known keys in place of an unknown one."""
-    said = " ".join(_without_place(error).split()).removesuffix(".")
-    return " ".join([f"{said}.", *_advice(error)])
-
-
-def _without_place(error: HydraException) -> str:
-    return PLACE.sub("", str(error)).replace("\n\nAvailable", ". Available")
-
-
-def _advice(mistake: BaseException) -> Iterator[str]:
-    """Yields how to quote a value that Hydra cannot parse, such as `Größe.de`, or which keys or files there are."""
-    if isinstance(mistake, OverrideParseException):
-        yield from _quoted(*mistake.override.partition("="))
-        return
-    said, cause = str(mistake), mistake.__cause__
-    if isinstance(mistake, MissingConfigException):
-        yield from _known_files(str(mistake.missing_cfg_file), are_told="Available options" in said)
-    elif str(cause).startswith(NO_OPTION) and (named := WRONG_KEY.search(said)):
-        yield from _known_files(f"{named[1] or named[2]}/")
-    elif isinstance(cause, UNTOLD):
-        yield "A list is given whole, as in 'metrics=[BLEU,chrF]', a section key by key, as in 'search.beam_size=4'."
-    else:
-        yield from _known_keys(cause)
-
-
-def _known_files(path: str, are_told: bool = False) -> Iterator[str]:
-    """Yields the file that may be meant by `name` or `group/name`, and all of a group, unless they are told before."""
-    group, _, name = path.rpartition("/")
-    names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
-    if closest := difflib.get_close_matches(name, names, n=1):
-        yield f"Did you mean '{closest[0]}'?"
-    if group and names and not are_told:
-        yield f"{group} is one of {', '.join(names)}."
-
-
-def _quoted(key: str, equals: str, value: str) -> Iterator[str]:
-    if not equals:
-        yield f"{PLAIN_KEYS}, and without spaces around the equals sign."
-    if not equals or not KEY.fullmatch(key):
-        return
-    if value.startswith(("[", "{")) and value.endswith((",", ":")):
-        yield "The shell has split it at a space: put quotes around the whole argument."
-    elif listed := PLAIN_LIST.fullmatch(value):
-        texts = ",".join(f'"{text.strip()}"' for text in listed["texts"].split(","))
-        yield f"Texts with such characters need quotes of their own: '{key}=[{texts}]'"
-    elif not value.startswith(tuple("[{'\"")):
-        yield f"""A text with such characters needs quotes of its own: '{key}="{value}"'"""
-
-
-def _known_keys(error: BaseException | None) -> Iterator[str]:
-    """Yields the key that Hydra's user may have meant, and all of its section, if the error is of an unknown key."""
-    from nemo_distill.config.known_keys import OF_SECTIONS  # with pydantic, which takes as long as Hydra itself
-
-    if not isinstance(error, OmegaConfBaseException) or not isinstance(error.parent_node, DictConfig):
-        return
-    key, place = str(error.key), (error.full_key or "").rpartition(".")[0]
-    keys = {str(key): str(key) for key in error.parent_node if key != "hydra"}
-    more = {name: f"+{place}.{name}" for name in OF_SECTIONS.get(place, ()) if name not in keys}
-    if not keys:
-        return
-    if key in more:
-        yield "There is such a key, but this configuration does not have it; the plus adds it."
-        return
-    if closest := difflib.get_close_matches(key, [*keys, *more], n=1):
-        yield f"Did you mean '{(keys | more)[closest[0]]}'?"
-    yield f"The keys {f'of {place}' if place else 'here'} are {', '.join(sorted(keys))}."
 
 
 def main() -> None:

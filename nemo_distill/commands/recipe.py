@@ -14,11 +14,12 @@ from pydantic import Field
 
 from nemo_distill.commands.cache_teacher import check_caching
 from nemo_distill.commands.generate_pseudo_labels import check_labelling
-from nemo_distill.commands.jobs import composed_job, composition_problem
+from nemo_distill.commands.jobs import composed_job
 from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.config.checks import suggestion
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.known_keys import JOB, Accelerator
+from nemo_distill.config.override_mistakes import composition_problem
 from nemo_distill.config.section import section
 from nemo_distill.evaluation.student_sizes import StudentShape
 from nemo_distill.pseudo_labels.teacher_section import TEXT_ONLY

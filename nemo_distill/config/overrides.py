@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
+CONF = Path(__file__).parents[1] / "conf"  # the folder of all jobs' configurations
 HOME = re.compile(r"(?:^|(?<=[=,\[])|(?<=: ))~(?=/)")
 
 

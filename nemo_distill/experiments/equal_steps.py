@@ -10,8 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-import nemo_distill
-from nemo_distill.config.overrides import parsed
+from nemo_distill.config.overrides import CONF, parsed
 from nemo_distill.demo_corpus import BYTES_PER_PAIR
 from nemo_distill.experiments.comparison_section import ComparedCorpus, ComparisonConfig
 
@@ -23,7 +22,6 @@ LENGTH = (STEPS, EPOCHS, INTERVAL, EVERY_EPOCHS)
 COMPARED = (STEPS, EPOCHS, ACCUMULATED, TOKENS)  # students that differ in these have not been trained alike
 DEVICES, NODES = "trainer.devices", "trainer.num_nodes"
 KEYS = (*LENGTH, ACCUMULATED, TOKENS, WARMUP, DEVICES, NODES)
-CONF = Path(nemo_distill.__file__).parent / "conf"
 BYTES_PER_TOKEN = 4  # of text; roughly, for vocabularies of some thousand words
 VALIDATIONS, LONGEST_INTERVAL = 10, 2000  # an interrupted training repeats what came after its last validation
 

@@ -8,8 +8,9 @@ from omegaconf import OmegaConf
 
 from nemo_distill.commands import compare
 from nemo_distill.commands.compare import Composer, check_plan
-from nemo_distill.commands.jobs import composed_job, composition_problem
+from nemo_distill.commands.jobs import composed_job
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.override_mistakes import composition_problem
 from nemo_distill.config.overrides import read_override
 from nemo_distill.experiments.comparison_plan import plan_runs
 from nemo_distill.experiments.comparison_section import read_comparison

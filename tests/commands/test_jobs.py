@@ -8,7 +8,8 @@ from importlib import import_module
 import pytest
 from hydra.errors import HydraException
 
-from nemo_distill.commands.jobs import CONF, JOBS, composed_job, composition_problem
+from nemo_distill.commands.jobs import CONF, JOBS, composed_job
+from nemo_distill.config.override_mistakes import composition_problem
 from tests.conftest import SCRIPTS
 from tests.forked import run_script
 
