@@ -30,7 +30,8 @@ INVALID_LINES = 10  # fewer lines that are not UTF-8 tell nothing about a file's
 ATTACHED_STOP = re.compile(r"\w[.!?]$")
 UTF16 = "UTF-16; convert it to UTF-8, for example with iconv"
 MARKUP = (
-    "XML, SGML or HTML; take the sentences out of it, one per line; 'nemo-distill split pairs=...' does this for TMX"
+    "XML, SGML or HTML; take the sentences out of it, one per line; 'nemo-distill split pairs=...' does this for TMX, "
+    "'sacrebleu --echo' for test sets of WMT"
 )
 # How files begin that hold no pairs, and what they are.
 NO_PAIRS = {b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it, or pack it by gzip, bzip2 or xz"}
