@@ -268,12 +268,13 @@ class EvaluationJob:
         """Returns the record of a test set, and each system's scores on the same resamples of its sentences."""
         texts = self.texts.translated_set(one, self.all_systems)
         scores, compared = self._scores(one, texts), self._compared(one, texts, pairs)
+        files = {"src": one.source, **one.references}
         return {
             "lines": len(texts.sources),
             "source": one.source.name,
             "reference": ", ".join(path.name for path in one.references.values()),
             "references": len(one.references),
-            "sha256": {path.name: fingerprint(path)["sha256"] for path in (one.source, *one.references.values())},
+            "sha256": {side: fingerprint(path)["sha256"] for side, path in files.items()},
             "lower_is_better": [name for name, scorer in self.settings.scorers.items() if scorer.lower_is_better],
             "scores": scores,
             "groups": group_spreads(scores, {system.name: system.group for system in self.all_systems}),

@@ -117,8 +117,8 @@ class SetRecord(TypedDict):
     """The scores on a test set, by system and metric.
 
     `groups` has the mean and standard deviation of each metric, for groups with several seeds. `sha256` is that of its
-    source and references, by file name. `seen` has how many of its `sources` and `references` are also in the training
-    text, of those sides of it that are known.
+    source and references, as `src`, `ref`, `ref2` and so on. `seen` has how many of its `sources` and `references` are
+    also in the training text, of those sides of it that are known.
     """
 
     lines: int

@@ -14,6 +14,7 @@ from nemo_distill.evaluation.evaluation_sets import EvaluationSet
 from nemo_distill.evaluation.systems import NAME, System, TextSystem
 from nemo_distill.storage.files import user_path
 from nemo_distill.text.files import as_list, named_files, unequal_lengths
+from nemo_distill.text.lines import expand_paths
 from nemo_distill.trainer.precision import AUTO
 
 TEXT_KEYS = ("translations", "unescape_html", "role")  # the keys that systems of text only can have
@@ -56,7 +57,13 @@ class SystemSection:
                 for key, value in changed(self).items()
                 if key not in TEXT_KEYS
             ]
-            return problems + named_files("translations", list(self._files().values()))[1]
+            files = list(self._files().values())
+            problems += named_files("translations", files)[1]
+            return problems + [
+                f"translations={file}: must be one file; it names {count}."
+                for file in files
+                if (count := len(expand_paths(file))) > 1
+            ]
         if self.unescape_html:
             return ["unescape_html=true: has an effect only on translations; leave it out."]
         if not self.model:
@@ -96,7 +103,7 @@ class SystemSection:
             sets: the names of the test sets.
         """
         if self.translations is not None:
-            files = {one: user_path(path) for one, path in self._files(sets).items()}
+            files = {one: _file(pattern) for one, pattern in self._files(sets).items()}
             model = next(iter(files.values()), Path())
             return TextSystem(name, model, TEXT_ONLY, role=self.role, files=files, unescape_html=self.unescape_html)
         path = user_path(self.model)
@@ -122,10 +129,15 @@ class SystemSection:
 
 def _unparallel(where: str, files: Mapping[str, str], sets: Mapping[str, EvaluationSet | None]) -> list[str]:
     problems = []
-    for name, file in files.items():
-        if (one := sets.get(name)) is not None and user_path(file).is_file():
-            problems += unequal_lengths(f"{where}, {name}", user_path(file), one.source)
+    for name, pattern in files.items():
+        if (one := sets.get(name)) is not None and (file := _file(pattern)).is_file():
+            problems += unequal_lengths(f"{where}, {name}", file, one.source)
     return problems
+
+
+def _file(pattern: str) -> Path:
+    """Returns the one file of a pattern; the pattern itself if there is none, which `problems` tells."""
+    return next(iter(expand_paths(pattern)), user_path(pattern))
 
 
 def as_section(value: str | SystemSection) -> SystemSection:

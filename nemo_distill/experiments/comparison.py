@@ -41,7 +41,7 @@ from nemo_distill.experiments.equal_steps import common_steps, length_problems, 
 from nemo_distill.storage.files import folder_lock, locked
 from nemo_distill.storage.ledger import Work
 from nemo_distill.storage.run_record import read_run
-from nemo_distill.text.files import named_files, unequal_lengths
+from nemo_distill.text.files import as_list, named_files, unequal_lengths
 
 _running: set[subprocess.Popen] = set()  # the steps of this process
 SHOWN_LINES = 20  # of what a step printed, if it fails
@@ -123,7 +123,11 @@ def _generation(corpus: ComparedCorpus, generate: GeneratedCorpus) -> Work:
 
 
 def _generated_files(corpus: ComparedCorpus) -> list[Path]:
-    return [*_corpus_files(corpus), Path(corpus.folder) / f"mono.{corpus.source}"]
+    return [*_corpus_files(corpus), _written_monolingual(corpus)]
+
+
+def _written_monolingual(corpus: ComparedCorpus) -> Path:
+    return Path(corpus.folder) / f"mono.{corpus.source}"
 
 
 def _corpus_files(corpus: ComparedCorpus) -> list[Path]:
@@ -213,11 +217,20 @@ def evaluation_of(config: ComparisonConfig) -> EvaluationJob:
 
 
 def _with_training_text(failures: ComparedFailures | None, corpus: ComparedCorpus) -> ComparedFailures | None:
-    """Returns the settings with the text that the models are trained on, unless they name another text."""
+    """Returns the settings with the corpus that the models are trained on, unless they name another text.
+
+    Not with pseudo-labels: what a teacher made up would count as words that there are.
+    """
     if failures is None or failures.training_source or failures.training_target:
         return failures
     source, target = ([str(Path(corpus.folder) / f"train.{side}")] for side in (corpus.source, corpus.target))
-    return replace(failures, training_source=source, training_target=target)
+    return replace(failures, training_source=[*source, *_monolingual(corpus)], training_target=target)
+
+
+def _monolingual(corpus: ComparedCorpus) -> list[str]:
+    if corpus.generate and corpus.generate.monolingual:
+        return [str(_written_monolingual(corpus))]
+    return as_list(corpus.monolingual)
 
 
 def _system(run: Run, model_path: Path, config: ComparisonConfig) -> System:

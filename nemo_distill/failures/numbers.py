@@ -11,6 +11,8 @@ from decimal import Decimal
 
 from nemo_distill.failures.number_words import (
     CENTURIES,
+    HALF,
+    HALVES,
     accepted_words,
     clock_times,
     composed,
@@ -21,11 +23,12 @@ from nemo_distill.failures.number_words import (
 from nemo_distill.failures.segment import SPACELESS_LETTERS, Found, Segment
 
 SPACES = re.compile(r"[ '’\u00a0\u2009\u202f]")
-NUMBER = re.compile(rf"\d{{1,3}}(?:{SPACES.pattern}\d{{3}})+(?!\d)(?:[.,:]\d+)*|\d+(?:[.,:]\d+)*")
+ARABIC_SIGNS = {0x066B: ".", 0x066C: ","}  # of decimals, and of thousands
+NUMBER = re.compile(rf"\d{{1,3}}(?:{SPACES.pattern}\d{{3}})+(?!\d)(?:[.,:٫٬]\d+)*|\d+(?:[.,:٫٬]\d+)*")
 INDIAN = re.compile(r"\d{1,2}(?:,\d\d)+,\d{3}(?:\.\d+)?")  # lakhs and crores: 12,34,567
 # No part of a name, such as A380, and no part of a number with several signs, such as 1億5000万.
 FREE_NUMBER = re.compile(
-    rf"(?:(?<![\w.,:⁄])|(?<=[{SPACELESS_LETTERS}])(?<![千万億亿兆]))(?>{NUMBER.pattern})(?![千万億亿兆]\d)"
+    rf"(?:(?<![\w.,:٫٬⁄])|(?<=[{SPACELESS_LETTERS}])(?<![千万億亿兆]))(?>{NUMBER.pattern})(?![千万億亿兆]\d)"
 )
 WORD = re.compile(r"[^\W\d_]+|[千万億亿兆]")
 # Also after the second of two numbers, as in `300 to 450 thousand`.
@@ -39,6 +42,8 @@ IDEOGRAPHIC_DIGITS = "〇一二三四五六七八九"
 IDEOGRAPHIC_SCALES = {"十": 10, "百": 100, "千": 10**3, "万": 10**4, "億": 10**8, "亿": 10**8}
 LARGE_SCALE = 10**4  # from here on, a sign multiplies all signs before it
 IDEOGRAPHS = re.compile(f"[{IDEOGRAPHIC_DIGITS}{''.join(IDEOGRAPHIC_SCALES)}]+")
+SIGN_OF_SCALE = re.compile(r"(\d[\d,]*(?:\.\d+)?)([千万億亿兆])")
+DIGITS_AND_SIGNS = re.compile(rf"(?:{SIGN_OF_SCALE.pattern})+(?:\d+(?:,\d{{3}})*)?")  # such as 2万5321
 GROUP = 3  # digits between separators of thousands
 SIGNS_OF_THOUSANDS = {"de": ".", "en": ","}
 
@@ -97,8 +102,10 @@ def values_of(text: str, language: str | None, read: Callable[[Number, str | Non
     found = {value for number in numbers for reading in number.readings for value in reading}
     found |= {_value(Decimal(ROMAN.index(one))) for one in LETTERS.findall(text) if one in ROMAN}  # World War II
     found |= {_value(ideographic(number)) for number in IDEOGRAPHS.findall(text)}
+    found |= {_value(_digits_and_signs(match[0])) for match in DIGITS_AND_SIGNS.finditer(text)}
     known = accepted_words(language)
     words = [word.casefold() for word in WORD.findall(text)]
+    found |= {_value(HALF)} if HALVES.intersection(words) else set()
     for value in (known[word] for word in (number_word(word, language) for word in words) if word in known):
         found |= {_value(value), *(_value(100 * century + value) for century in CENTURIES if value in DECADES)}
     return frozenset(
@@ -120,6 +127,13 @@ def ideographic(number: str) -> Decimal:
             total, part = total + scale * (part + digit), Decimal(0)
         digit = Decimal(0)
     return total + part + digit
+
+
+def _digits_and_signs(number: str) -> Decimal:
+    """Returns the value of a number in digits and Chinese signs of scales, such as `2万5321`."""
+    parts = list(SIGN_OF_SCALE.finditer(number.replace(",", "")))
+    scaled = (Decimal(part[1]) * scales(None)[part[2]] for part in parts)
+    return sum(scaled, Decimal(parts[-1].string[parts[-1].end() :] or 0))
 
 
 def as_grouped(number: Number, language: str | None) -> Number:
@@ -166,7 +180,7 @@ def spelled(text: str, language: str | None) -> Iterator[Number]:
 
 
 def _readings(written: str) -> Iterator[Reading]:
-    written = SPACES.sub("", written)
+    written = SPACES.sub("", written).translate(ARABIC_SIGNS)
     plain = list(_plain(written))
     for value in plain:
         yield frozenset({_value(Decimal(value))})

@@ -22,7 +22,8 @@ from nemo_distill.text.languages import is_spaceless
 
 SLACK = 25  # characters; added to both lengths, because a ratio says little about short lines
 SPACELESS_SLACK = 10  # the same where a character says more
-END = re.compile(r"[.!?…。！？।؟](?:[\"'”’“»«)\]」』]|\s)*$")
+# Also of Hindi, Arabic, Urdu, Burmese, Khmer, Amharic and Armenian.
+END = re.compile(r"[.!?…。！？\u0964\u0965\u061f\u06d4\u104b\u17d4\u1362\u0589](?:[\"'”’“»«)\]」』]|\s)*$")
 CONTENT = re.compile(r"\w")
 
 

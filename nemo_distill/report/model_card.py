@@ -24,7 +24,9 @@ from nemo_distill.storage.run_record import RUN_NAME, read_run
 from nemo_distill.text.files import as_list
 from nemo_distill.text.languages import NO_LANGUAGE
 
-FOLDERS = re.compile(r"[^\s=,:|'\"\[\]{}]*/(?=[^/\s])")  # folders before a file name, also in the value of an override
+ENDS = r"=,:|'\"\[\]{}"  # of paths, in sentences and overrides
+FOLDERS = re.compile(rf"[^\s{ENDS}]*/(?=[^/\s])")  # before a file's name, in sentences
+FOLDERS_OF_VALUES = re.compile(rf"(?:[^\s{ENDS}][^{ENDS}]*)?/(?=[^/])")  # may have spaces
 YOUTOKENTOME = "import nemo_distill.nemo_files.youtokentome  # lets NeMo load the tokenizer\n"
 USE = """\
 ```python
@@ -57,7 +59,10 @@ def model_card(model: Path, run: Path | None = None, evaluation: Path | None = N
         record = read_run(run)
         if record is None:
             raise ValueError(f"run={run}: there is no {RUN_NAME} in '{run}'")
-        sections += ["## The run", _as_yaml({key: value for key, value in record.items() if key != "settings"})]
+        shown: dict[str, Any] = {key: value for key, value in record.items() if key != "settings"}
+        if inputs := record.get("inputs"):
+            shown["inputs"] = [{"name": Path(path).name, "sha256": sha256} for path, sha256 in inputs.items()]
+        sections += ["## The run", _as_yaml(shown)]
     if evaluation is not None:
         sections += ["## Evaluation", *_evaluation(evaluation, fingerprint(model)["sha256"])]
     return "\n\n".join(sections) + "\n"
@@ -133,14 +138,16 @@ def _evaluation(path: Path, sha256: str) -> Iterator[str]:
 
 
 def _as_yaml(value: Any) -> str:
-    text = yaml.safe_dump(_without_folders(value), sort_keys=False, allow_unicode=True, width=math.inf)
+    text = yaml.safe_dump(
+        _without_folders(value, FOLDERS_OF_VALUES), sort_keys=False, allow_unicode=True, width=math.inf
+    )
     return f"```yaml\n{text}```"
 
 
-def _without_folders(value: Any) -> Any:
+def _without_folders(value: Any, folders: re.Pattern[str] = FOLDERS) -> Any:
     """Removes folder names from all strings, because cards are published and paths may be private."""
     if isinstance(value, Mapping):
-        return {key: _without_folders(inner) for key, inner in value.items()}
+        return {key: _without_folders(inner, folders) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_without_folders(inner) for inner in value]
-    return FOLDERS.sub("", value) if isinstance(value, str) else value
+        return [_without_folders(inner, folders) for inner in value]
+    return folders.sub("", value) if isinstance(value, str) else value

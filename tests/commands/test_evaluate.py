@@ -319,7 +319,7 @@ def exported(evaluated, tmp_path_factory):
     overrides = [
         f"output_dir={out / 'out'}", f"+models.teacher={teacher}", f"+models.small={folder / 'ct2'}",
         f"+models.raw={{model: {raw}, role: baseline}}", *kept, "metrics=[BLEU]",
-        f"+models.people={{translations: {out / 'people.en'}, unescape_html: true}}",
+        f"+models.people={{translations: '{out}/p*.en', unescape_html: true}}",
         f"+models.again={{model: {teacher}, beam_size: 2}}",
     ]  # fmt: skip
     return out, overrides, evaluation_job(config(*overrides)).run()
@@ -365,7 +365,7 @@ def test_a_system_of_text_only_is_scored_and_compared_like_all(exported):
         "text", None, None, None, None
     ]  # fmt: skip
     read = record["test_sets"]["mine"]["sha256"]
-    assert set(read) == {"test.de", "test.en"} and len({*read.values(), people["sha256"]}) == 3
+    assert set(read) == {"src", "ref"} and len({*read.values(), people["sha256"]}) == 3
 
 
 def test_a_model_that_cannot_be_exported_is_evaluated_as_it_is_and_that_is_said(exported, monkeypatch, tmp_path):
@@ -397,6 +397,8 @@ def test_entities_that_stay_in_a_text_are_warned_of(exported, monkeypatch):
         ("a={translations: none.en}", ["x"], "models.a.translations names 'none.en', which does not exist."),
         ("a={translations: long.en, dtype: int8}", ["x"], "models.a.dtype=int8: has no effect on"),
         ("a={translations: long.en, model: a.nemo}", ["x"], "models.a.model=a.nemo: has no effect on"),
+        ("a={translations: '*.en'}", ["x"], "models.a.translations=*.en: must be one file; it names 2."),
+        ("a={translations: 's*.en'}", ["x"], "models.a.translations, x: 'short.en' has 1 lines and"),
         ("a={translations: 3}", ["x"], "models.a.translations=3: must be "),
         ("a={model: none.nemo, unescape_html: true}", ["x"], "models.a.unescape_html=true: has an effect only on"),
         ("a={model: none.nemo, preparation_seconds: -1}", ["x"], "models.a.preparation_seconds=-1: must be"),

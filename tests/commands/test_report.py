@@ -1,5 +1,6 @@
 """The whole page, from folders to what a browser makes of it."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -107,6 +108,15 @@ def test_a_browser_shows_first_where_the_student_falls_shortest(report):
         shown(page) == ["3", "2", "1"] and "<mark>It rains</mark>.</dd>" in page
     )  # of the student that is to be shipped
     assert "3 sentences" in page
+
+
+def test_the_reader_of_an_evaluation_that_ships_the_teacher_begins_with_a_student(evaluation_folder, tmp_path):
+    folder = shutil.copytree(evaluation_folder, tmp_path / "evaluation")
+    record = json.loads((folder / "evaluation.json").read_text())
+    record["verdict"]["ship"] = "teacher"
+    (folder / "evaluation.json").write_text(json.dumps(record))
+    write_report(read_config(ReportConfig, config(f"evaluation={folder}", f"output_dir={tmp_path}")))
+    assert len(shown(browse(tmp_path, ""))) == 3
 
 
 def test_the_reader_shows_the_student_and_the_words_that_are_asked_for(report):

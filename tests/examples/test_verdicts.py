@@ -144,10 +144,14 @@ def test_other_metrics_have_a_column_and_a_mark_where_they_selected_labels():
     evaluation = results(teacher=[40], slim=[20], cool=[30, 31], hot=[10])
     for name, found in evaluation["test_sets"]["test"]["scores"].items():
         found["chrF"] = {"value": 2 * found["BLEU"]["value"], "signature": "v:2"}
+        found["COMET"] = {"value": found["BLEU"]["value"] / 100, "signature": "v:3"}
         evaluation["systems"][name] |= {"selected_by": ["chrf"]} if name.startswith("cool") else {}
     text = study_markdown(EXPERIMENTS, evaluation, "Done.", "A study")
-    assert "| model | BLEU | chrF | seeds |" in text and "| slim | 20.00 | 40.00 | 1 |" in text
-    assert "| cool | 30.50 ± 0.71 | 61.00 ± 1.41† | 2 | +10.00 over slim |" in text and "`v:1`, `v:2`" in text
+    assert "| model | BLEU | chrF | COMET | seeds |" in text and "| slim | 20.00 | 40.00 | 0.2000 | 1 |" in text
+    assert (
+        "| cool | 30.50 ± 0.71 | 61.00 ± 1.41† | 0.3050 ± 0.0071 | 2 | +10.00 over slim |" in text
+        and "`v:1`, `v:2`" in text
+    )
 
 
 def test_gains_are_over_the_baseline_of_the_same_seeds():

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.experiments import comparison
@@ -308,8 +309,12 @@ def test_the_models_that_are_there_are_evaluated_by_their_groups_seeds_and_roles
     assert (one.name, one.source.name, one.reference.name, one.language) == ("test", "test.de", "test.en", "en")
     failures = job.settings.failures
     assert (failures.training_source, failures.training_target) == (
-        [f"{demo.corpus.folder}/train.de"], [f"{demo.corpus.folder}/train.en"],
+        [f"{demo.corpus.folder}/train.de", f"{demo.corpus.folder}/mono.de"], [f"{demo.corpus.folder}/train.en"],
     )  # fmt: skip
+    demo.corpus.generate = None
+    OmegaConf.update(demo, "corpus.monolingual", ["news.*.de", "books.de"], force_add=True)
+    sources = evaluation_of(read_comparison(demo)).settings.failures.training_source
+    assert sources == [f"{demo.corpus.folder}/train.de", "news.*.de", "books.de"]
 
 
 def test_word_lists_go_with_the_text_that_the_models_are_trained_on(demo):

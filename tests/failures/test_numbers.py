@@ -79,6 +79,18 @@ IN_GERMAN = [
     ("150 pages", "hundertfünfzig Seiten", "150 Seiten"),
     ("2.5 pages", "zweieinhalb Seiten", "2,5 Seiten"),
     ("at 0 degrees", "am Nullpunkt", "bei 0 Grad"),
+    ("0.5 pages", "eine halbe Seite", "0,5 Seiten"),
+]
+INTO_JAPANESE = [
+    ("12,345 people", "1万2345人", "12345人", []),
+    ("1,234,567 yen", "123万4567円", "1234567円", []),
+    ("123,456,789 yen", "1億2345万6789円", "123,456,789円", []),
+    ("25,321 yen", "2万5320円", "25321円", ["25,321"]),
+    ("150,000,000 yen", "1.5億円", "1億5000万円", []),
+]
+INTO_ARABIC = [
+    ("1,234 people and 5,678 cats", "١٬٢٣٤ شخصا و ٥٬٦٧٨", "1234 و 5678", []),
+    ("1,234 people and 5.5 cats", "١٬٢٣٥ شخصا و ٥٫٥", "1234 و 5.5", ["1,234"]),
 ]
 IN_JAPANESE = [
     ("約500人が参加した。", "About people took part.", "About 500 people took part.", ["500"]),
@@ -104,6 +116,15 @@ def test_lost_and_invented_numbers_are_found(source, translation, reference, fou
 @pytest.mark.parametrize(("source", "translation", "reference", "found"), IN_JAPANESE)
 def test_numbers_among_japanese_characters_are_compared(source, translation, reference, found):
     assert changed_numbers(Segment(source, translation, reference), "ja", "en") == found
+
+
+@pytest.mark.parametrize(
+    ("texts", "target"),
+    [*((texts, "ja") for texts in INTO_JAPANESE), *((texts, "ar") for texts in INTO_ARABIC)],
+)
+def test_numbers_in_digits_of_other_scripts_are_compared(texts, target):
+    *segment, found = texts
+    assert changed_numbers(Segment(*segment), "en", target) == found
 
 
 @pytest.mark.parametrize("number", [*IRREGULAR, "12,34,567"])

@@ -45,6 +45,13 @@ def test_a_sentence_that_stops_early_without_punctuation_is_cut(translation, fou
     ]
 
 
+@pytest.mark.parametrize("end", list("।॥؟۔။។።։"))
+def test_a_sentence_ends_in_the_way_of_its_language(end):
+    reference, translation = SENTENCE[:-1] + end, " ".join(SENTENCE.split()[:8])
+    assert cut(Segment(SENTENCE, translation, reference), 1.0, 0.6)
+    assert cut(Segment(SENTENCE, translation + end, reference), 1.0, 0.6) == []
+
+
 def test_a_headline_has_no_end_to_lose():
     assert cut(Segment(SENTENCE[:-1], "The", SENTENCE[:-1]), 1.0, 0.6) == []
     assert cut(Segment(SENTENCE, "The", SENTENCE[:-1]), 1.0, 0.6) == []

@@ -23,7 +23,14 @@ MADE = {
 LONG = "model.optim={name: adamw, lr: 0.0004, betas: [0.9, 0.98], sched: {name: InverseSquareRootAnnealing}}"
 RUN = {
     "seed": 7,
-    "overrides": ["model.train_ds.src_file_name=[/home/me/a.de,b/c.de]", "student=slim_1x1", LONG],
+    "inputs": {"/home/me/a.de": "f1", "/home/me/labels a/pseudo.src": "f2", "/home/me/labels b/pseudo.src": "f3"},
+    "overrides": [
+        "model.train_ds.src_file_name=[/home/me/a.de,b/c.de]",
+        "student=slim_1x1",
+        LONG,
+        "model.validation_ds.src_file_name=/home/me too/my data/a.de",
+        "mix={de: /home/me/x y/a.de, n: 1/2}",
+    ],
     "settings": {"config": {"secret": 1}},
 }
 
@@ -52,10 +59,11 @@ def test_a_card_says_what_the_model_is_how_it_was_made_and_how_good_it_is(studen
     (tmp_path / "run.json").write_text(json.dumps(RUN))
     card = model_card(student, tmp_path, evaluated)
     for part in ("# student", "| num layers | 1 | 1 |", "| teacher.nemo | `abc` |", "temperature: 2.0", "seed: 7",
-                 "model_path: teacher.nemo", "src_file_name=[a.de,c.de]", LONG,
+                 "model_path: teacher.nemo", "train_ds.src_file_name=[a.de,c.de]", LONG,
+                 "validation_ds.src_file_name=a.de", "mix={de: a.de, n: 2}", "- name: pseudo.src\n  sha256: f3",
                  "39.63", "| student | teacher | -0.50 (p = 0.2000) |", sha256_of(student)):  # fmt: skip
         assert part in card
-    assert "/home/me" not in card and "secret" not in card
+    assert not any(private in card for private in ("/home/me", "my data", "me too", "secret"))
 
 
 def test_a_card_of_one_seed_shows_the_mean_of_all(student, evaluated):

@@ -8,7 +8,7 @@ from contrasts import OPEN, POWER, Contrast, joint_verdict, seeds_needed
 from experiments import Experiment, Grid
 
 from nemo_distill.console import markdown_table
-from nemo_distill.evaluation.findings import seen_notes
+from nemo_distill.evaluation.findings import digits_of, seen_notes
 from nemo_distill.evaluation.gains import Gain, Scores, gain_over, gain_over_size, scores_by_group
 from nemo_distill.evaluation.likeness import marked
 from nemo_distill.metrics.significance import CONFIDENCE
@@ -153,7 +153,7 @@ class _StudyTable:
             return [group, UNKNOWN, *[""] * (len(self.scores_by) - 1 + len(COLUMNS))]
         size, gain = self.sizes[group], self._gain(group, over)
         shown = [
-            marked(_mean(scores[group].values()), self.systems, metric, group)
+            marked(_mean(scores[group].values(), digits_of(metric)), self.systems, metric, group)
             for metric, scores in self.scores_by.items()
         ]
         gained = f"{_signed(gain.mean)} over {gain.baseline}" if gain else ""
@@ -244,9 +244,9 @@ def _means_over_sets(by_set: Sequence[Scores]) -> Scores:
     }
 
 
-def _mean(scores: Collection[float]) -> str:
-    deviation = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
-    return f"{statistics.mean(scores):.2f}{deviation}"
+def _mean(scores: Collection[float], digits: int = 2) -> str:
+    deviation = f" ± {statistics.stdev(scores):.{digits}f}" if len(scores) > 1 else ""
+    return f"{statistics.mean(scores):.{digits}f}{deviation}"
 
 
 def _size(parameters: int | None) -> str:
