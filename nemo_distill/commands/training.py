@@ -176,6 +176,7 @@ def _set_up_manager(cfg: DictConfig, trainer: Any) -> None:
             settle_checkpoints(checkpoint_folder(cfg.exp_manager))
         with open_dict(cfg):  # NeMo treats the first attempt, which has nothing to resume, as an error
             cfg.exp_manager.setdefault("resume_ignore_no_checkpoint", True)
+    _stop_after_validations(cfg)
     try:
         if cfg.get("exp_manager"):
             with step_validation(trainer):
@@ -186,6 +187,19 @@ def _set_up_manager(cfg: DictConfig, trainer: Any) -> None:
         write_over_checkpoints(trainer)
     if trainer.ckpt_path:
         console.info(f"Resuming from {trainer.ckpt_path}")
+
+
+def _stop_after_validations(cfg: DictConfig) -> None:
+    """Makes early stopping look at the score of each validation, before the checkpoint of that validation is written.
+
+    With a validation per epoch, Lightning looks after that. A training that resumes at the end of an epoch then has no
+    score, which is an error.
+    """
+    manager = cfg.get("exp_manager") or {}
+    if manager.get("create_early_stopping_callback") and cfg.model.get("validation_ds"):
+        with open_dict(cfg):
+            stopping = manager.early_stopping_callback_params or {}
+            cfg.exp_manager.early_stopping_callback_params = {"check_on_train_epoch_end": False, **stopping}
 
 
 def _callbacks(ema: float | None, shows_progress: bool) -> list[Any]:
@@ -269,4 +283,5 @@ def run_job(cfg: DictConfig, trainer: Any, model: Any) -> None:
                 f"trainer.max_steps={trainer.max_steps} steps; max_epochs=-1 is no limit."
             )
     if cfg.get("do_testing", False):
+        trainer.ckpt_path = None  # else Lightning tests the weights that the training has resumed from
         trainer.test(model)

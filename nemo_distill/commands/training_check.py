@@ -186,6 +186,23 @@ def _precision_problems(sections: Mapping[str, Any]) -> Iterator[str]:
         yield f"{key}: trainer.precision={precision} converts the teacher to {CONVERTING[precision]} too; set null."
 
 
+def _schedule_problems(schedule: Mapping[str, Any], trainer: Mapping[str, Any]) -> Iterator[str]:
+    """Yields what NeMo would tell by a stack trace, or would train without a learning rate for."""
+    for part in ("warmup", "constant", "hold"):
+        lengths = {key: schedule[key] for key in (f"{part}_steps", f"{part}_ratio") if schedule.get(key) is not None}
+        if len(lengths) > 1:
+            given = " and ".join(f"{key}={value}" for key, value in lengths.items())
+            yield f"model.optim.sched has {given}; give one of them, and null to the other."
+    epochs = trainer.get("max_epochs")
+    is_endless = epochs == -1 or (epochs is None and trainer.get("max_time"))
+    if schedule and is_endless and trainer.get("max_steps", -1) in (None, -1):
+        yield (
+            f"trainer.max_epochs={'null' if epochs is None else epochs}: the learning rate's schedule, "
+            "model.optim.sched, needs a length; give +trainer.max_steps, before which early stopping, for instance, "
+            "can end the training."
+        )
+
+
 def _job_problems(cfg: DictConfig, sections: dict[str, Any], tokenizers_required: bool = True) -> list[str]:
     model = sections["model"]
     wanted = (*SIDES, *(f"{side}_tokenizer" for side in SIDES), "optim")  # without these, nothing else can be checked
@@ -195,6 +212,7 @@ def _job_problems(cfg: DictConfig, sections: dict[str, Any], tokenizers_required
     validation = model.get("validation_ds") or {}
     problems += exp_manager_problems(sections.get("exp_manager") or {}, validation, sections.get("ema"))
     problems += _precision_problems(sections)
+    problems += _schedule_problems(model["optim"].get("sched") or {}, sections.get("trainer") or {})
     for section in DATA_SECTIONS:
         problems += data_problems(f"model.{section}", model.get(section) or {})
     problems += tarred_problems(model)

@@ -12,6 +12,7 @@ once the library is fixed, so that the entry can be removed.
 | A resumed training writes checkpoints under new names: `write_over_checkpoints` | lightning 2.2 to 2.4 |
 | After resuming from a checkpoint after validation, loggers lag one step: `set_logged_step` | lightning 2.2 to 2.4 |
 | A checkpoint that is written after a batch does not count it: `count_last_batch` | lightning 2.2 to 2.4 |
+| A longer training that is resumed has no learning rate after its old length: `forget_schedule_lengths` | torch 2.13 |
 | A resumed training skips the validation that comes first: `validate_on_resume` | nemo_toolkit 2.4 |
 | A resumed training without steps left skips its last validation: `validate_before_end` | lightning 2.2 to 2.4 |
 | No public API writes the checkpoint to resume from: `save_last_checkpoint` | lightning 2.2 to 2.4 |
@@ -39,6 +40,8 @@ from nemo_distill.config.errors import DataError
 from nemo_distill.console import console
 from nemo_distill.text.batches import PairLimits, dropped_in_words
 from nemo_distill.text.lines import blank_lines
+
+LENGTH_OF_SCHEDULE = "_steps"  # how the names of its parts end, such as max_steps and warmup_steps
 
 
 @contextmanager
@@ -192,6 +195,16 @@ def count_last_batch(checkpoint: dict[str, Any]) -> None:
     progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
     for counts in (progress["total"], progress["current"]):
         counts["completed"] = counts["processed"]
+
+
+def forget_schedule_lengths(checkpoint: dict[str, Any]) -> None:
+    """Leaves the lengths of a schedule to those of the training that resumes.
+
+    torch restores all that a scheduler has, also its `max_steps`, beyond which NeMo's have a learning rate of 0.
+    """
+    for state in checkpoint.get("lr_schedulers", ()):
+        for key in [key for key in state if key.endswith(LENGTH_OF_SCHEDULE)]:
+            del state[key]
 
 
 def last_batch(trainer: Any) -> int:

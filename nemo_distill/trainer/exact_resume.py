@@ -12,6 +12,7 @@ from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.console import console
 from nemo_distill.nemo_files.host_fixes import (
     count_last_batch,
+    forget_schedule_lengths,
     is_within_optimizer_step,
     last_batch,
     set_logged_step,
@@ -28,6 +29,8 @@ class ExactResumeCallback(Callback):
     If a checkpoint is written while gradients are being accumulated, the gradients are saved too. After resuming, it
     also corrects the step counter of the loggers: in a checkpoint after a validation, Lightning saves the counter
     before it counts the last batch. A validation that was interrupted is repeated as a whole, and no other one.
+
+    A training that goes on to another length has the learning rates of that length from there on.
     """
 
     def __init__(self) -> None:
@@ -54,6 +57,9 @@ class ExactResumeCallback(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         count_last_batch(checkpoint)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        forget_schedule_lengths(checkpoint)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._to_restore is not None:

@@ -145,16 +145,16 @@ def log_folder(section: Mapping[str, Any]) -> Path:
 
 
 def complete_training(trainer: Any, model: Any) -> None:
-    """Writes the `.nemo` of a training that was killed after its last checkpoint, before the `.nemo` was written.
+    """Does what a training does at its end, and did not if it was killed before: the model gets the weights of the
+    `.nemo`, which is written.
 
     If a resumed training has no steps left, Lightning restores the checkpoint but does not run the end actions again.
     """
     callback = trainer.checkpoint_callback
     if not getattr(callback, "save_nemo_on_train_end", False) or not Path(callback.last_model_path).is_file():
         return
-    path = nemo_path(callback)
-    if path.is_file() and path.stat().st_mtime_ns >= Path(callback.last_model_path).stat().st_mtime_ns:
-        return
     if callback.save_best_model and callback.best_model_path:
         model.load_state_dict(trainer.strategy.load_checkpoint(callback.best_model_path)["state_dict"])
-    model.save_to(str(path))
+    path = nemo_path(callback)
+    if not path.is_file() or path.stat().st_mtime_ns < Path(callback.last_model_path).stat().st_mtime_ns:
+        model.save_to(str(path))

@@ -136,6 +136,29 @@ def test_a_training_does_not_go_on_with_other_settings_or_over_an_earlier_one(tr
     assert (tmp_path / "run" / "run.json").read_bytes() == before
     longer = train(tmp_path / "run", "++trainer.max_steps=8", "trainer.log_every_n_steps=2")
     assert longer.returncode == 0 and recorded(tmp_path / "run")["steps"] == 8
+    rates = logged(tmp_path / "run", "lr")
+    assert rates[3] > rates[5] > rates[7] > 0
+
+
+def test_a_training_that_may_stop_early_goes_on_after_the_last_validation_of_an_epoch(train, tmp_path):
+    """It was killed right after that: its last checkpoint is of the end of the epoch."""
+    epochs = [
+        "model.train_ds.tokens_in_batch=4000", "++trainer.val_check_interval=1.0", "++trainer.max_steps=6",
+        "+exp_manager.create_early_stopping_callback=true",
+        "+exp_manager.early_stopping_callback_params={monitor: val_loss, patience: 9}",
+    ]  # fmt: skip
+    assert train(tmp_path / "run", *epochs, killed_at=3).returncode == -9
+    resumed = train(tmp_path / "run", *epochs)
+    assert resumed.returncode == 0, resumed.stderr
+    assert recorded(tmp_path / "run")["steps"] == 6
+    assert logged(tmp_path / "run", "val_loss").keys() == {*range(6)}
+
+
+def test_a_resumed_training_tests_the_weights_that_it_has():
+    tested = []
+    trainer = SimpleNamespace(ckpt_path="before.ckpt", test=lambda model: tested.append((model, trainer.ckpt_path)))
+    training.run_job(OmegaConf.create({"do_training": False, "do_testing": True}), trainer, "model")
+    assert tested == [("model", None)]
 
 
 def test_two_trainings_do_not_write_into_one_folder(train, tmp_path):

@@ -19,6 +19,7 @@ from nemo.collections.nlp.data.machine_translation.machine_translation_dataset i
 )
 from nemo.collections.nlp.models.machine_translation import mt_enc_dec_model
 from nemo.collections.nlp.modules.common.transformer import transformer_modules
+from nemo.core.optim.lr_scheduler import InverseSquareRootAnnealing
 from nemo.utils.callbacks.nemo_model_checkpoint import NeMoModelCheckpoint
 from nemo.utils.exp_manager import SkipResumeTrainingValidationLoop, exp_manager
 
@@ -114,6 +115,28 @@ def test_lightning_counts_a_batch_after_the_callbacks_and_the_fix_counts_it_in_a
     assert [counts[kind]["completed"] for kind in ("total", "current")] == [0, 0]
     host_fixes.count_last_batch(checkpoint)
     assert [counts[kind]["completed"] for kind in ("total", "current")] == [1, 1]
+
+
+def test_a_schedule_that_is_restored_has_no_learning_rate_after_its_old_length():
+    def schedule(max_steps):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        return InverseSquareRootAnnealing(optimizer, max_steps=max_steps, warmup_ratio=0.1)
+
+    def rates(restored, steps):
+        for _ in range(steps):
+            restored.optimizer.step()
+            restored.step()
+            yield restored.get_last_lr()[0]
+
+    whole = list(rates(schedule(40), 40))
+    short = schedule(20)
+    list(rates(short, 20))
+    for fix, expected in ((lambda checkpoint: None, [0.0] * 20), (host_fixes.forget_schedule_lengths, whole[20:])):
+        checkpoint = {"lr_schedulers": [dict(short.state_dict())]}
+        fix(checkpoint)
+        longer = schedule(40)
+        longer.load_state_dict(checkpoint["lr_schedulers"][0])
+        assert list(rates(longer, 20)) == expected
 
 
 def test_nemos_loop_validates_nothing_until_a_resumed_training_has_trained_on_a_batch():

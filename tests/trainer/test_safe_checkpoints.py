@@ -174,6 +174,14 @@ def test_only_a_model_that_is_older_than_the_last_checkpoint_is_written_anew(end
     assert (tmp_path / "a.nemo").read_text() == ("there" if kept else "last")
 
 
+@pytest.mark.parametrize(("save_best", "tested"), [(False, "last"), (True, "best")])
+def test_a_training_without_steps_left_has_the_weights_of_the_model_that_it_wrote(ended, tmp_path, save_best, tested):
+    (tmp_path / "a.nemo").write_text("there")
+    ended.checkpoint_callback.save_best_model = save_best
+    complete_training(ended, model := Weights())
+    assert model.value == tested and (tmp_path / "a.nemo").read_text() == "there"
+
+
 def test_a_training_without_checkpoints_or_without_models_gets_none(ended, tmp_path):
     complete_training(SimpleNamespace(checkpoint_callback=None), Weights())
     ended.checkpoint_callback.save_nemo_on_train_end = False
