@@ -195,10 +195,10 @@ def _stop_after_validations(cfg: DictConfig) -> None:
     With a validation per epoch, Lightning looks after that. A training that resumes at the end of an epoch then has no
     score, which is an error.
     """
-    manager = cfg.get("exp_manager") or {}
+    manager: Any = cfg.get("exp_manager") or {}
     if manager.get("create_early_stopping_callback") and cfg.model.get("validation_ds"):
         with open_dict(cfg):
-            stopping = manager.early_stopping_callback_params or {}
+            stopping = manager.get("early_stopping_callback_params") or {}
             cfg.exp_manager.early_stopping_callback_params = {"check_on_train_epoch_end": False, **stopping}
 
 

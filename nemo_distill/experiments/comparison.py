@@ -44,6 +44,7 @@ from nemo_distill.storage.run_record import read_run
 from nemo_distill.text.files import as_list, named_files, unequal_lengths
 
 _running: set[subprocess.Popen] = set()  # the steps of this process
+_telling = threading.Lock()
 SHOWN_LINES = 20  # of what a step printed, if it fails
 POLL_SECONDS = 5.0  # interval for checking which steps other processes have finished
 
@@ -159,7 +160,8 @@ def do_steps(config: ComparisonConfig) -> None:
         )
     has_ended = threading.Event()
     with ThreadPoolExecutor(config.at_a_time) as pool:
-        workers = [pool.submit(_do_waiting, runs, config.at_a_time, has_ended) for _ in range(config.at_a_time)]
+        told: set[str] = set()
+        workers = [pool.submit(_do_waiting, runs, config.at_a_time, has_ended, told) for _ in range(config.at_a_time)]
         try:
             wait(workers)
         except KeyboardInterrupt:  # the steps receive Ctrl-C too, and end by themselves
@@ -176,16 +178,27 @@ def do_steps(config: ComparisonConfig) -> None:
         raise ConfigurationError(problems)
 
 
-def _do_waiting(runs: Sequence[Run], at_a_time: int, has_ended: threading.Event) -> None:
-    """Does one step after another until all are done, or until `has_ended`, which is set if one fails."""
-    told: set[str] = set()
+def _do_waiting(runs: Sequence[Run], at_a_time: int, has_ended: threading.Event, told: set[str]) -> None:
+    """Does one step after another until all are done, or until `has_ended`, which is set if one fails.
+
+    Args:
+        runs: the steps.
+        at_a_time: how many threads do this.
+        has_ended: as above.
+        told: the names of the steps of other processes that have been told, which the threads share.
+    """
+    has_waited = False  # else a step may be one that another thread is about to start
     try:
         while (waiting := [run for run in runs if not run.is_done]) and not has_ended.is_set():
             if any(take(run, at_a_time) for run in waiting if run.is_ready):
+                has_waited = False
                 continue
-            if at_a_time == 1 and (others := {run.folder.name for run in waiting if run.is_ready} - told):
-                console.info(f"Waiting for other processes, which are at {', '.join(sorted(others))}.")
-                told |= others
+            if not _running and (has_waited or at_a_time == 1):
+                with _telling:
+                    if others := {run.folder.name for run in waiting if run.is_ready} - told:
+                        console.info(f"Waiting for other processes, which are at {', '.join(sorted(others))}.")
+                        told |= others
+            has_waited = True
             has_ended.wait(POLL_SECONDS)
     except BaseException:
         has_ended.set()

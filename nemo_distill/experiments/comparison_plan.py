@@ -188,7 +188,7 @@ def plan_runs(config: ComparisonConfig) -> Iterator[Run]:
     """Yields the steps in order: the teacher, then for each seed all of `config.baselines` and of `config.methods`.
 
     Models that `config.one_seed` names have the first seed alone, and come last. But every step comes before the first
-    one that reads what it makes: the reverse model, each of `config.labels` and `config.caches`, and such models.
+    one that reads what it makes: the reverse model, each of `config.labels` and `config.caches`, and students.
     """
     earlier: list[Run] = []
     steps = list(_steps(config))
@@ -215,16 +215,13 @@ def _steps(config: ComparisonConfig) -> Iterator[Run]:
     optional += [_cache(config, name, teacher) for name in config.caches]
     groups = (*config.baselines, *config.methods)
     once = [_student(config, group, config.seeds[0], teacher) for group in groups if group in config.one_seed]
-    optional += once
-    for seed in config.seeds:
-        for group in (group for group in groups if group not in config.one_seed):
-            step = _student(config, group, seed, teacher)
-            yield from _needed(step, optional)
-            yield step
-    while left := next((step for step in optional if step in once), None):
-        optional.remove(left)
-        yield from _needed(left, optional)
-        yield left
+    often = [group for group in groups if group not in config.one_seed]
+    students = [_student(config, group, seed, teacher) for seed in config.seeds for group in often] + once
+    optional += students
+    while step := next((one for one in optional if one in students), None):
+        optional.remove(step)
+        yield from _needed(step, optional)
+        yield step
 
 
 def _needed(step: Run, optional: list[Run]) -> Iterator[Run]:

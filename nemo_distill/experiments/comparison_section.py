@@ -269,7 +269,17 @@ def read_comparison(cfg: DictConfig) -> ComparisonConfig:
     Raises:
         ConfigurationError: with every problem found.
     """
-    return read_config(ComparisonConfig, cfg, other_keys=True)
+    return read_config(ComparisonConfig, with_plain_folder(cfg), other_keys=True)
+
+
+def with_plain_folder(cfg: DictConfig) -> DictConfig:
+    """Writes `output_dir` as paths write it, without `./` and a last slash, so that all that refers to it is equal."""
+    folder = cfg.get("output_dir")
+    if not isinstance(folder, str) or not folder:
+        return cfg
+    plain = cfg.copy()
+    plain.output_dir = str(Path(folder))
+    return plain
 
 
 def data_overrides(corpus: ComparedCorpus) -> list[str]:

@@ -102,7 +102,7 @@ def _length(config: ComparisonConfig, own: Sequence[str]) -> dict[str, Any]:
     length[INTERVAL] = mine.get(
         INTERVAL, 1.0 if in_epochs else _interval(config, steps * (shared | mine)[ACCUMULATED])
     )
-    scheduled = _scheduled([*config.students, *own])
+    scheduled = _scheduled([*config.overrides, *config.students, *own])
     if steps > 0 and WARMUP in scheduled and WARMUP not in _explicit([*config.overrides, *config.students, *own]):
         length[WARMUP] = max(1, round(scheduled[WARMUP] * steps / scheduled[STEPS]))
     return length

@@ -74,7 +74,8 @@ def run_in_sweep(cfg: DictConfig, command: Sequence[str]) -> dict[str, str] | No
     if code:
         record = read_run(folder)
         if record is None or record.get("status") == RUNNING:  # it was refused, or killed
-            work.finish(new_record(cfg, FAILED))
+            spent = {"seconds": record["seconds"]} if record and "seconds" in record else {}
+            work.finish({**new_record(cfg, FAILED), **spent})
         return _outcome(folder, FAILED, f"did not finish (exit code {code})")
     return _outcome(folder, FINISHED)
 

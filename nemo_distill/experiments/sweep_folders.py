@@ -84,8 +84,10 @@ class SweepFolders(Callback):
 
             check_sweep(config, get_method(check))
         given: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)  # jobs set what they refer to
-        overrides = map(read_override, given)
-        shared = [override.key_or_group for override in overrides if not override.is_sweep_override()]
+        are_swept: dict[str, bool] = {}
+        for override in map(read_override, given):  # of several for one key, the last one counts
+            are_swept[override.key_or_group] = override.is_sweep_override()
+        shared = [key for key, is_swept in are_swept.items() if not is_swept]
         with open_dict(config):
             config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys={json.dumps(shared)}")
         folder = Path(config.hydra.sweep.dir).absolute()

@@ -93,10 +93,11 @@ def recorded_run(
     Args:
         record: the record from `new_record`.
         outcome: returns the results of the run. Called at the end.
-        seconds: wall time of earlier attempts, to be added.
+        seconds: wall time of earlier attempts, to be added. It is written at the start too: if this attempt is killed,
+            only its own time is lost.
     """
     started, status = time.monotonic(), FAILED
-    write_json(folder / RUN_NAME, record)
+    write_json(folder / RUN_NAME, {**record, **({"seconds": seconds} if seconds else {})})
     try:
         yield
         status = FINISHED

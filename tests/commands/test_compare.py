@@ -43,10 +43,10 @@ def kind_of(override):
 def problems(corpus, teacher_path, tmp_path):
     """The problems of a pipeline with some overrides."""
 
-    def found(*overrides, config="pipeline"):
+    def found(*overrides, config="pipeline", folder=tmp_path / "runs"):
         given = [] if config == "demo" else [f"teacher={teacher_path}", f"corpus.folder={corpus}", "corpus.source=de"]
         given += [f"corpus.monolingual={corpus}/test.de"] if config == "pipeline" else []
-        comparison = read_comparison(composed(config, f"output_dir={tmp_path / 'runs'}", *given, *overrides))
+        comparison = read_comparison(composed(config, f"output_dir={folder}", *given, *overrides))
         try:
             check_plan(comparison)
         except ConfigurationError as error:
@@ -56,6 +56,12 @@ def problems(corpus, teacher_path, tmp_path):
         return []
 
     return found
+
+
+@pytest.mark.parametrize("folder", ["./runs", "runs/", ".//runs/."])
+def test_a_folder_may_be_written_in_several_ways(problems, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert problems(folder=folder) == []
 
 
 @pytest.mark.parametrize("config", ["pipeline", "pipeline_small", "demo"])

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -139,6 +140,26 @@ def test_ctrl_c_lets_a_step_end_in_its_own_way(tmp_path):
     process.send_signal(signal.SIGINT)
     assert b"run did not finish" in process.communicate()[1]
     assert started.read_text() == "ended"
+
+
+@pytest.mark.parametrize("at_a_time", [1, 2])
+def test_a_comparison_that_waits_for_another_process_says_so_once(at_a_time, tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison, "POLL_SECONDS", 0.02)
+    said, run, has_ended = [], comparison.Run("a", 0, tmp_path / "a", ("-c", ""), None), threading.Event()
+    monkeypatch.setattr(comparison.console, "info", said.append)
+    monkeypatch.setattr(comparison, "take", lambda run, at_a_time: False)
+    told = set()
+    threads = [
+        threading.Thread(target=comparison._do_waiting, args=([run], at_a_time, has_ended, told))
+        for _ in range(at_a_time)
+    ]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    has_ended.set()
+    for thread in threads:
+        thread.join()
+    assert said == ["Waiting for other processes, which are at a."]
 
 
 @pytest.mark.parametrize("at_a_time", [1, 2])

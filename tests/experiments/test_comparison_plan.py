@@ -72,6 +72,17 @@ def test_a_model_of_one_seed_comes_before_what_reads_it(demo):
     assert [run.folder.name for run in both.needs] == ["teacher", "labels_first", "labels_other"]
 
 
+def test_a_student_comes_before_what_reads_it_whichever_stands_first(demo):
+    demo.baselines, demo.seeds = {}, [0, 1]
+    demo.labels = {"again": ["source=train.de", "model=${output_dir}/hybrid_seed1/model.nemo"]}
+    demo.methods = {
+        "noisy": ["model.distillation.mix.corpora.pseudo.source=${output_dir}/labels_again/pseudo.src"],
+        "hybrid": [],
+    }
+    folders = [run.folder.name for run in plan_runs(demo)]
+    assert folders == ["teacher", "hybrid_seed1", "labels_again", "noisy_seed0", "hybrid_seed0", "noisy_seed1"]
+
+
 def test_labels_come_once_and_before_the_first_method_that_reads_them(demo):
     demo.labels = {
         "train": ["source=train.de"],

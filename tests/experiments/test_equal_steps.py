@@ -144,6 +144,11 @@ def test_the_warm_up_follows_the_steps(comparison, students, warmup, ratio):
     assert not list(length_problems(comparison(steps=3000, students=students)))
 
 
+def test_the_warm_up_of_a_schedule_for_all_trainings_follows_too(comparison):
+    schedule = comparison(steps=3000, overrides=[f"model.train_ds.tokens_in_batch={TOKENS}", "schedule=study"])
+    assert "++model.optim.sched.warmup_steps=300" in arguments(schedule)["mixed"]
+
+
 def test_a_student_that_is_trained_in_epochs_keeps_the_warm_up_of_its_schedule(comparison):
     config = comparison(students=["schedule=study"], methods={"mixed": ["trainer.max_epochs=5"]})
     assert not any("warmup_steps" in override for override in arguments(config)["mixed"])

@@ -207,6 +207,17 @@ def test_a_training_that_cannot_have_a_folder_is_refused_in_a_sweep(sweep, tmp_p
     assert "2 trainings: 2 refused." in found.stdout
 
 
+def test_a_swept_key_names_a_folder_also_where_it_had_a_value_before(sweep, tmp_path):
+    found = sweep("text=before", "text=a,b", "hydra.sweep.dir=of both")
+    assert found.returncode == 0, found.stderr
+    texts = {
+        folder.name: read_json(folder / "run.json")["settings"]["config"]["text"]
+        for folder in (tmp_path / "of both").iterdir()
+        if folder.is_dir()
+    }
+    assert len(texts) == 2 and sorted(texts.values()) == ["a", "b"]
+
+
 def test_values_that_are_paths_or_long_name_a_folder_each(sweep, tmp_path):
     values = ["a/../../../x", "x" * 260]
     for _ in range(2):

@@ -19,7 +19,8 @@ def test_a_record_says_how_its_run_ended(tmp_path, error, status):
     raised = None
     try:
         with recorded_run(tmp_path, record, lambda: {"steps": 7}, seconds=100.0):
-            assert json.loads((tmp_path / "run.json").read_text())["status"] == "running"
+            begun = json.loads((tmp_path / "run.json").read_text())
+            assert begun["status"] == "running" and begun["seconds"] == 100.0  # if it is killed now
             if error:
                 raise error
     except BaseException as found:

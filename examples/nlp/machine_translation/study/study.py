@@ -16,7 +16,7 @@ from nemo_distill.config.section import read_config, read_value, section
 from nemo_distill.console import console, sigterm_as_exception
 from nemo_distill.experiments.comparison import check_comparison, do_steps, evaluation_of
 from nemo_distill.experiments.comparison_plan import plan_runs
-from nemo_distill.experiments.comparison_section import ComparisonConfig
+from nemo_distill.experiments.comparison_section import ComparisonConfig, with_plain_folder
 from nemo_distill.report.plots import plotting_problems
 from nemo_distill.storage.files import whole_file
 
@@ -76,7 +76,7 @@ def read_study(cfg: DictConfig) -> StudyConfig:
     """
     unread = [f"{key} has no effect here: {instead}." for key, instead in UNREAD.items() if OmegaConf.select(cfg, key)]
     try:
-        config = read_config(StudyConfig, _planned(cfg), other_keys=True)
+        config = read_config(StudyConfig, _planned(with_plain_folder(cfg)), other_keys=True)
     except ConfigurationError as error:
         raise ConfigurationError([*unread, *error.problems]) from error
     if unread:
