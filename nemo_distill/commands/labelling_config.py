@@ -179,6 +179,11 @@ class LabellingConfig(Selection, TeacherSection):
             problems.append("selection=quality needs scores: give quality.file or quality.command.")
         elif selected and not self.quality.metric:
             problems.append("quality.metric has no value; give the name of the metric, so that results can be marked.")
+        if self.quality.lower_is_better and not self.quality.is_given:
+            problems.append(
+                "quality.lower_is_better=true: has no effect without quality.file or quality.command; of scores with "
+                "engine=file, higher ones are better."
+            )
         if filtered and not self.quality.is_given:
             problems.append("filters.quality_quantile needs scores: give quality.file or quality.command.")
         if self.quality != QualitySettings() and not (filtered or selected):

@@ -307,9 +307,9 @@ class DistillableMTEncDecModel(TeacherSetupMixin, NamedEvaluationMixin, MTEncDec
         if not distillation.noise.is_none:
             tokenizer = self.encoder_tokenizer
             fixed = [tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id, *self.multilingual_ids]
-            self._noisy_source = NoisySource(
-                distillation.noise, tokenizer, fixed, number_of_positions(self.cfg, "encoder")
-            )
+            tags = {corpus.tag for corpus in distillation.mix.corpora.values() if corpus.tag}
+            positions = number_of_positions(self.cfg, "encoder")
+            self._noisy_source = NoisySource(distillation.noise, tokenizer, fixed, positions, tags)
         if distillation.mix.weighting == "loss":
             source, target = (Path(self.cfg.train_ds[f"{side}_file_name"]) for side in ("src", "tgt"))
             self._pair_weights = PairWeights(source, target, (self.encoder_tokenizer, self.decoder_tokenizer))

@@ -37,7 +37,7 @@ class Outcome(NamedTuple):
 def judge(candidate: Candidate, criteria: Criteria) -> list[Outcome]:
     """Selects the labels of a line and applies the filters for single pairs. Returns at least one outcome."""
     hypotheses = candidate.hypotheses
-    if not hypotheses:
+    if not hypotheses or not candidate.source:  # other labels may be of a line that this job's `reading` leaves out
         return [Outcome(candidate.line, candidate.source, "", 0.0, None, candidate.rows[0].untranslated)]
     chosen = best(candidate, criteria)
     mean_similarities = None

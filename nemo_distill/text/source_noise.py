@@ -48,14 +48,23 @@ class NoisySource:
         tokenizer: the NeMo tokenizer, SentencePiece or youtokentome.
         fixed_ids: tokens that stay in place at the ends of a sentence, such as its start and end symbols.
         longest: the maximum length. A sentence that would become longer is not changed.
+        tags: words that stay as they are where a sentence begins with one, such as that of back-translated text.
 
     Raises:
         ConfigurationError: if the tokenizer does not mark word starts, or does not support BPE-dropout.
     """
 
-    def __init__(self, noise: SourceNoise, tokenizer: Any, fixed_ids: Collection[int], longest: int):
+    def __init__(
+        self,
+        noise: SourceNoise,
+        tokenizer: Any,
+        fixed_ids: Collection[int],
+        longest: int,
+        tags: Collection[str] = (),
+    ):
         self.noise, self.tokenizer, self.fixed_ids, self.longest = noise, tokenizer, frozenset(fixed_ids), longest
         self._sampler = _sampler(tokenizer, noise)
+        self._tags = [list(tokenizer.text_to_ids(tag)) for tag in tags]
 
     def __call__(self, src_ids: Tensor, src_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Returns noisy ids (B, S') and their mask (B, S').
@@ -77,6 +86,9 @@ class NoisySource:
         if not inside:
             return ids
         begin, end = inside[0], inside[-1] + 1
+        begin += max((len(tag) for tag in self._tags if list(ids[begin : begin + len(tag)]) == tag), default=0)
+        if begin == end:
+            return ids
         words = self._noisy_words(self._words(self._noisy_text(ids[begin:end], random)), random)
         noisy = [*ids[:begin], *(token for word in words for token in word), *ids[end:]]
         return noisy if len(noisy) <= self.longest else ids

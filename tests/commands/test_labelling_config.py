@@ -31,6 +31,7 @@ MISTAKES = [
     (["selection=quality"], "selection=quality needs scores: give quality.file or quality.command"),
     (["engine=file", "model={files}/scored.tsv", "file.format=tsv", "selection=quality"], "quality.metric has no value"),
     (["engine=file", "model={files}/scored.tsv", "file.format=tsv", "selection=quality", "more_labels=[x]"], "needs scores"),
+    (["engine=file", "model={files}/scored.tsv", "file.format=tsv", "selection=quality", "quality={metric: MetricX, lower_is_better: true}"], "quality.lower_is_better=true: has no effect without"),
     (["quality={metric: COMET, file: {files}/text.en}"], "quality has no effect without selection=quality"),
     (["labels_per_source=2"], "labels_per_source=2: the teacher gives at most 1 hypotheses of a line"),
     (["metric=chrf"], "metric=chrf: has no effect with selection=one_best"),

@@ -109,11 +109,11 @@ def label_folder(sources, folder, shard_lines=20, **settings):
 
 def run(
     sources, folder, engine=None, reverse=None, rank=0, world_size=1, overwrite=False, noise=NO_NOISE, shard_lines=20,
-    chunk_lines=7, **settings,
+    chunk_lines=7, policy=POLICY, **settings,
 ):  # fmt: skip
     """Generates in this process and returns the manifest."""
     labels = label_folder(sources, folder, shard_lines, **settings)
-    translator = Translator(searching(engine or Shouting(), SEARCH), POLICY, reverse, noise)
+    translator = Translator(searching(engine or Shouting(), SEARCH), policy, reverse, noise)
     return generate(labels, shard_lines, chunk_lines, lambda: translator, rank, world_size, overwrite)
 
 

@@ -1,6 +1,7 @@
 import gzip
 import sys
 import tracemalloc
+from dataclasses import replace
 
 import pytest
 
@@ -293,6 +294,14 @@ def test_the_hypotheses_of_several_teachers_choose_by_consensus(labels, source, 
     _, sources, targets = make(labels, source, more_labels=[more], selection="mbr", metric="chrf")
     assert dict(zip(sources, targets))["der Hund"] == "a dog"
     assert dict(zip(sources, targets))["leer"] == "empties"
+
+
+def test_a_line_that_only_other_labels_have_read_is_dropped_for_the_reason_of_this_job(labels, source, tmp_path):
+    teacher, lenient = Scripted({"caf\ufffd": (-1.0, "coffee")}), replace(POLICY, invalid_utf8="replace")
+    run([source], tmp_path / "more", teacher, policy=lenient, other="settings")
+    more = LabelFolder.finished(tmp_path / "more", [source])
+    record, sources, targets = make(labels, source, more_labels=[more])
+    assert record["dropped"]["source_invalid_utf8"] == 1 and "" not in sources and "coffee" not in targets
 
 
 def test_labels_of_another_source_or_unfinished_ones_are_not_added(source, tmp_path):

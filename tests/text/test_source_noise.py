@@ -29,8 +29,8 @@ def pieces(request, tokenizer_of):
     return tokenizer_of[request.param]
 
 
-def source(noise, tokenizer, longest=1000):
-    return NoisySource(noise, tokenizer, (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id), longest)
+def source(noise, tokenizer, longest=1000, tags=()):
+    return NoisySource(noise, tokenizer, (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id), longest, tags)
 
 
 def batch(tokenizer, texts):
@@ -58,6 +58,18 @@ def test_words_are_dropped_whole_at_their_rate(pieces):
     counts = collections.Counter(word for line in lines for word in line.split())
     assert set(counts) == set(TEXT.split())
     assert counts.total() == pytest.approx(400 * 11 * 0.75, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "noise", [{"word_dropout": 0.5}, {"swap_distance": 3}, {"mask": 0.5}, {"case": 0.5}, {"typing": 0.2}]
+)
+def test_the_tag_of_a_corpus_stays_in_front(pieces, noise):
+    """It is a word of the text, so that this tokenizer can write it."""
+    torch.manual_seed(0)
+    lines = [f"rot {TEXT}", "rot", TEXT] * 50
+    found = texts(pieces, *source(SourceNoise(**noise), pieces, tags=["rot", "Haus"])(*batch(pieces, lines)))
+    assert all(line == "rot" or line.startswith("rot ") for line in found[::3]) and set(found[1::3]) == {"rot"}
+    assert len({*found[::3]}) > 2 and len({*found[2::3]}) > 2
 
 
 def test_one_word_always_stays(pieces):
