@@ -39,7 +39,7 @@ from nemo_distill.models.pairing import pairing_problems
 from nemo_distill.models.positions import check_positions, check_width
 from nemo_distill.models.start_model import KEY, weight_problems
 from nemo_distill.models.teacher_setup import TeacherSetupMixin
-from nemo_distill.nemo_files.host_fixes import opening_data
+from nemo_distill.nemo_files.host_fixes import count_batches_of_all_devices, opening_data
 from nemo_distill.nemo_files.model_kinds import is_hugging_face_encoder, number_of_positions
 from nemo_distill.nemo_files.nemo_tokenizers import text_of, without_dropout
 from nemo_distill.nemo_files.weights import check_weights
@@ -357,6 +357,8 @@ class DistillableMTEncDecModel(TeacherSetupMixin, NamedEvaluationMixin, MTEncDec
     def setup_training_data(self, train_data_config: DictConfig | None) -> None:
         with self._setting_up("train_ds"):
             super().setup_training_data(train_data_config)
+        if self._train_dl is not None:
+            count_batches_of_all_devices(self._train_dl.dataset)
 
     def setup_validation_data(self, val_data_config: DictConfig | None) -> None:
         with self._setting_up("validation_ds"), without_dropout(self.encoder_tokenizer, self.decoder_tokenizer):

@@ -8,6 +8,7 @@ once the library is fixed, so that the entry can be removed.
 | NeMo cannot restore models with a youtokentome tokenizer: the module `youtokentome` | nemo_toolkit 2.4 |
 | NeMo's `clean: true` keeps pairs with an empty line, and tells nothing: `counted_cleaning` | nemo_toolkit 2.4 |
 | No seed fixes the order in which NeMo samples from several data sets: `seeded_choices` | nemo_toolkit 2.4 |
+| With several files on several devices, a schedule is too short: `count_batches_of_all_devices` | nemo_toolkit 2.4 |
 | NeMo's `export` uses an ONNX exporter that fails on its fixed positions: `classic_onnx_export` | torch 2.9 |
 | A resumed training writes checkpoints under new names: `write_over_checkpoints` | lightning 2.2 to 2.4 |
 | After resuming from a checkpoint after validation, loggers lag one step: `set_logged_step` | lightning 2.2 to 2.4 |
@@ -135,6 +136,18 @@ def seeded_choices(dataset: Any) -> Callable[[int], Iterator[int]] | None:
     if not isinstance(dataset, ConcatDataset) or dataset.kind != "map":
         return None
     return lambda seed: dataset.index_generator(dataset.datasets, **{**dataset.sampling_kwargs, "seed": seed})
+
+
+def count_batches_of_all_devices(dataset: Any) -> None:
+    """Makes NeMo's `ConcatDataset` have the length of its data.
+
+    It has that of one device, which NeMo's schedules divide by the devices again. So their learning rate would be 0 for
+    the second half of a training in epochs on two devices.
+    """
+    from nemo.collections.common.data.dataset import ConcatDataset
+
+    if isinstance(dataset, ConcatDataset) and dataset.kind == "map":
+        dataset.length = sum(map(len, dataset.datasets))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The commands as a user types them, with tiny sizes."""
 
 import csv
+import json
 import pickle
 import subprocess
 import sys
@@ -187,13 +188,14 @@ def test_two_processes_cache_tarred_data_and_two_train_from_it(corpus, teacher_p
     made = run_script(SCRIPTS / "cache_teacher.py", *shared, *teacher, cwd=tmp_path, devices=2)
     assert made.returncode == 0 and "Teacher cache in" in made.stdout, made.stderr
     training = [
-        "trainer.strategy=ddp", "~trainer.max_epochs", "+trainer.max_steps=2", "+trainer.limit_val_batches=0",
-        "model.beam_size=1", f"model.validation_ds.src_file_name={corpus}/val.de", "student=slim_1x1",
+        "trainer.strategy=ddp", "trainer.max_epochs=2", "model.beam_size=1", f"model.validation_ds.src_file_name={corpus}/val.de", "student=slim_1x1",
         f"model.validation_ds.tgt_file_name={corpus}/val.en", "~model.test_ds",
         f"+exp_manager.explicit_log_dir={tmp_path}/run", "+exp_manager.seconds_to_sleep=0",
     ]  # fmt: skip
     trained = run_script(SCRIPTS / "enc_dec_nmt_distill.py", *shared, *training, cwd=tmp_path, devices=2)
     assert trained.returncode == 0, trained.stderr
+    record, batches = read_json(tmp_path / "run" / "run.json"), json.loads(metadata.read_text())["num_batches"]
+    assert record["best"] and (record["epochs"], record["steps"]) == (2, 2 * (batches // 2))
 
 
 def test_an_export_is_evaluated_and_timed_by_one_command(corpus, teacher_path, tmp_path):

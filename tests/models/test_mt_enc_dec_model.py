@@ -335,3 +335,15 @@ def test_validation_translates_with_the_search_that_the_config_names(tokenizer, 
     if search == "nemo_distill":
         assert [model.translate([line])[0] for line in lines] == together
     assert not model.training
+
+
+def test_a_schedule_in_epochs_counts_each_batch_of_several_files_once(tokenizer, corpus):
+    config = tiny_config(tokenizer, corpus)
+    model = DistillableMTEncDecModel(config)
+    batches = len(model.train_dataloader())
+    model.world_size = 2
+    for side, name in (("src", "de"), ("tgt", "en")):
+        config.train_ds[f"{side}_file_name"] = [str(corpus / f"train.{name}")] * 2
+    config.train_ds.concat_sampling_technique = "round-robin"
+    model.setup_training_data(config.train_ds)
+    assert len(model._train_dl.dataset) == 2 * batches

@@ -117,6 +117,14 @@ def test_lightning_counts_a_batch_after_the_callbacks_and_the_fix_counts_it_in_a
     assert [counts[kind]["completed"] for kind in ("total", "current")] == [1, 1]
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+def test_nemos_concatenated_data_has_the_length_of_a_device(devices):
+    data = ConcatDataset([list(range(20)), list(range(5))], world_size=devices)
+    assert len(data) == (25 if devices == 1 else 12)
+    host_fixes.count_batches_of_all_devices(data)
+    assert len(data) == 25
+
+
 def test_a_schedule_that_is_restored_has_no_learning_rate_after_its_old_length():
     def schedule(max_steps):
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
