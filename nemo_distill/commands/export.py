@@ -19,6 +19,7 @@ from nemo_distill.export.settings import ExportSettings, missing_package
 from nemo_distill.export.shortlist import add_shortlist
 from nemo_distill.storage.files import UserPath
 from nemo_distill.text.files import PossiblyEmptyFiles, input_files, not_parallel
+from nemo_distill.text.languages import NO_LANGUAGE, language_problems
 
 LABELS = ("pseudo.src", "pseudo.tgt")  # the text that `label` writes, if its name is not changed
 
@@ -90,6 +91,14 @@ class ExportConfig(ExportSettings):
     """BLEU that the export may lose on the development set, compared with float32. Beyond it, nothing is written."""
     shortlist: ShortlistSection = Field(default_factory=ShortlistSection)
     """A lexical shortlist, with which CTranslate2 is faster."""
+
+    @rule
+    def language_of_the_model(self) -> list[str]:
+        """Returns a sentence if the development set cannot be scored in the language that the model writes."""
+        language = self._archive.config.get("tgt_language") if self.development.is_given else None
+        if self.development.language or not isinstance(language, str) or language == NO_LANGUAGE:
+            return []
+        return language_problems("development.language", self.development.set_for(language).language)
 
     @rule
     def measure_problems(self) -> list[str]:

@@ -235,7 +235,9 @@ class Sizing:
 
     def is_met_by(self, student: Student) -> bool:
         """True if a student meets the limits, as far as they have been measured."""
-        faster, hours = self.faster(student.measured), self.hours(student)
+        faster, hours, measured = self.faster(student.measured), self.hours(student), student.measured
+        if self.target.megabytes and measured and measured.megabytes > self.target.megabytes:
+            return False  # with its vocabularies
         return (self.target.speedup is None or faster is None or faster >= self.target.speedup) and (
             self.target.hours is None or hours is None or hours <= self.target.hours
         )

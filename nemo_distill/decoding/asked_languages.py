@@ -114,8 +114,8 @@ def _by_tag(tags: Mapping[str, str], languages: Sequence[str | None]) -> tuple[D
 
 
 def _by_task(tasks: Mapping[tuple[str, str], str], languages: Sequence[str | None]) -> tuple[Direction, list[str]]:
-    if NO_LANGUAGE in languages:
-        return Direction(), []
+    if languages[1] == NO_LANGUAGE:
+        return Direction(), not_asked_for((languages[0], None), "this model's source")
     sources, targets = (sorted(set(codes)) for codes in zip(*tasks))
     (source, target), problems = _chosen(languages, sources, targets, "such a beginning")
     if not problems and (source, target) not in tasks:

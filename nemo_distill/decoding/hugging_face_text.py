@@ -44,10 +44,13 @@ class FolderText:
         self.generation_config.decoder_start_token_id = self.prompt[0]
         self.special_tokens = tokenizer.num_special_tokens_to_add()
         self._unknown = _unknown_ids(tokenizer, size)
+        added = _added_tokens(tokenizer)
         if (Path(folder) / RECORD_NAME).is_file():  # our own export: the tokenizer names no unknown word
             self._unknown |= set(self.generation_config.suppress_tokens or ())
+            # Its special tokens are those of both sides, of which it has a role for one.
+            added -= {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
         # Otherwise a tokenizer takes the `</s>` of HTML for the end of a sentence, and a locale for mBART's language.
-        self._reading = {"split_special_tokens": not _added_tokens(tokenizer)}
+        self._reading = {"split_special_tokens": not added}
         self._positions = positions_of(config)
         self._longest = min(tokenizer.model_max_length, self._positions)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
 
 from nemo_distill.export.export_model import export_record, write_tokenizers
 from nemo_distill.export.record import ExportRecord
@@ -80,7 +79,9 @@ def write_random_model(config: Mapping[str, Any], archive: NemoArchive, folder: 
 
     names = write_tokenizers(archive, folder)
     pieces = {side: len(read_vocabulary(folder / name).pieces) for side, name in zip(SIDES, names)}
-    whole = OmegaConf.merge(archive.config, {key: config[key] for key in (*SIDES, "shared_embeddings")})
+    whole = archive.config.copy()
+    for key in (*SIDES, "shared_embeddings"):  # whole sections, without keys that only the archive's model has
+        whole[key] = config[key]
     settings = ExportSettings(archive.path, folder, quantization="int8")
     record = export_record(archive, whole, settings, names, folder)
     spec = transformer_spec.TransformerSpec(

@@ -141,8 +141,8 @@ def seeded_choices(dataset: Any) -> Callable[[int], Iterator[int]] | None:
 def count_batches_of_all_devices(dataset: Any) -> None:
     """Makes NeMo's `ConcatDataset` have the length of its data.
 
-    It has that of one device, which NeMo's schedules divide by the devices again. So their learning rate would be 0 for
-    the second half of a training in epochs on two devices.
+    It has that of one device, which NeMo's schedules divide by the devices again. So their learning rate would be 0
+    for the second half of a training in epochs on two devices.
     """
     from nemo.collections.common.data.dataset import ConcatDataset
 

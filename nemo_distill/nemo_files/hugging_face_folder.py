@@ -7,7 +7,7 @@ A folder may come from a stranger: `unsafe_reasons` says why transformers must n
 import io
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +19,7 @@ from nemo_distill.nemo_files.archive import ARTIFACT_PREFIX, CONFIG_NAME, NemoAr
 from nemo_distill.nemo_files.model_kinds import HUGGING_FACE, SIDES
 from nemo_distill.nemo_files.tokenizer_files import with_special_tokens
 from nemo_distill.storage.files import missing_content, user_path
+from nemo_distill.storage.folder_safety import escapes_folder
 from nemo_distill.storage.records import MAX_SHOWN, read_json
 
 SENTENCEPIECE = "sentencepiece.bpe.model"
@@ -75,6 +76,18 @@ def unsafe_reasons(folder: str | Path) -> list[str]:
         if not _is_tokenizer(kind := values.get("tokenizer_class")):
             found.append(f"tokenizer_class={_shown(kind)}: must be the class of a tokenizer, such as MarianTokenizer")
         reasons += [f"{where} {name}: {reason}." for reason in found]
+    for index in sorted(path.glob("*.index.json")):
+        try:
+            named = (read_json(index) or {}).get("weight_map") or {}
+        except DataError as error:
+            reasons.append(f"{error}.")
+            continue
+        weights = {_shown(file): file for file in (named.values() if isinstance(named, Mapping) else [named])}
+        reasons += [
+            f"{where} {index.name}: weight_map names {shown}, which is no file of this folder."
+            for shown, file in weights.items()
+            if not isinstance(file, str) or escapes_folder(file)
+        ]
     return reasons
 
 

@@ -11,8 +11,9 @@ from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.export import shortlist
 from nemo_distill.export.record import ExportRecord
+from nemo_distill.text import languages
 from tests.browsing import write_node_modules
-from tests.conftest import composed, reversing_sentences
+from tests.conftest import changed_archive, composed, reversing_sentences
 
 GREEDY = SearchSettings(beam_size=1, length_penalty=0.0)
 
@@ -90,6 +91,22 @@ def test_an_export_that_loses_too_much_is_not_written(trained_path, text, tmp_pa
     assert list(tmp_path.iterdir()) == []
     main(config(*overrides, "max_loss=100"))
     assert ExportRecord.read(tmp_path / "out").quality.scores["export"].value < 50
+
+
+def test_a_package_that_the_score_needs_is_told_before_the_work(trained_path, text, tmp_path, monkeypatch):
+    monkeypatch.setattr(languages, "_is_installed", lambda tokenizer: False)
+    korean = changed_archive(
+        trained_path,
+        tmp_path / "korean.nemo",
+        "model_config.yaml",
+        lambda content: content.replace(b"tgt_language: ignore", b"tgt_language: ko"),
+    )
+    given = [f"model={korean}", f"output={tmp_path / 'out'}", *development(text)]
+    with pytest.raises(ConfigurationError) as raised:
+        read_config(ExportConfig, config(*given))
+    (problem,) = raised.value.problems
+    assert problem.startswith("development.language=ko") and "sacrebleu[ko]" in problem
+    read_config(ExportConfig, config(*given, "development.language=en"))
 
 
 def test_without_a_development_set_the_loss_is_said_not_to_be_measured(trained_path, tmp_path, caplog):

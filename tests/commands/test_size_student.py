@@ -1,5 +1,6 @@
 import gzip
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,6 +9,7 @@ from nemo_distill.commands.generate_pseudo_labels import check_labelling
 from nemo_distill.commands.recipe import RecipeConfigs, RecipeText
 from nemo_distill.commands.recipe_bill import Cost, RecipeBill
 from nemo_distill.commands.size_student import SizingConfig, check_sizing, run_sizing
+from nemo_distill.commands.sizing import Sizing
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config
 from nemo_distill.evaluation.shape_speed import MeasuredShape
@@ -210,3 +212,10 @@ def test_students_that_are_too_slow_are_left_out(speedup, names, large_teacher, 
     students = found(cfg)
     assert all(student.measured.sentences_per_second >= 10 * speedup for student in students)
     assert bool(students) == bool(names)
+
+
+@pytest.mark.parametrize(("megabytes", "is_met"), [(11.9, True), (12.1, False)])
+def test_the_measured_export_counts_with_its_vocabularies(megabytes, is_met):
+    sizing = SimpleNamespace(target=SizeTarget(megabytes=12), faster=lambda measured: None, hours=lambda student: None)
+    student = SimpleNamespace(measured=MeasuredShape(megabytes, [1.0], 1.0))
+    assert Sizing.is_met_by(sizing, student) is is_met

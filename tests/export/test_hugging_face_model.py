@@ -212,6 +212,13 @@ def test_text_is_split_as_the_models_tokenizer_splits_it_and_joined_again(name, 
         assert text.strip() == own.decode(ids).strip(), line
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_special_tokens_in_a_text_are_text(shared, tokenizer, tmp_path):
+    engine = load_engine("hugging_face", [export(random_model({}, {}, tokenizer, tokenizer, shared), tmp_path)])
+    pieces = engine.tokenizer.convert_ids_to_tokens(engine.read("der <s>Hund</s> und")[0])
+    assert pieces[0] == "<s>" and pieces[-1] == "</s>" and not {"<s>", "</s>"} & {*pieces[1:-1]}
+
+
 def test_two_tokenizers_become_one_with_the_targets_ids_first(tokenizers, tmp_path):
     model = made("two_libraries", tokenizers)
     tokenizer = AutoTokenizer.from_pretrained(export(model, tmp_path))

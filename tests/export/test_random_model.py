@@ -26,6 +26,18 @@ def test_the_weights_have_the_shapes_and_the_size_of_a_real_export(trained_path,
     assert int8_bytes(config, pieces) == pytest.approx(real, rel=0.1)
 
 
+def test_a_student_has_nothing_that_only_its_teacher_has(trained_path, config, tmp_path):
+    """The positions of the teacher, of which it has fewer."""
+    sides = {
+        side: {key: value for key, value in config[side].items() if key != "max_sequence_length"}
+        for side in ("encoder", "decoder")
+    }
+    made = write_random_model(config | sides, NemoArchive(trained_path), tmp_path)
+    pieces = {"encoder": made.source.pieces, "decoder": made.target.pieces}
+    assert config["encoder"]["max_sequence_length"] != 512
+    assert (tmp_path / "model.bin").stat().st_size == pytest.approx(int8_bytes(config | sides, pieces), rel=0.1)
+
+
 def test_equal_matrices_count_once(config):
     pieces = {"encoder": 100, "decoder": 100}
     whole = int8_bytes({**config, "shared_embeddings": False}, pieces)

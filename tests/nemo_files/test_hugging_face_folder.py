@@ -89,6 +89,12 @@ UNSAFE = [  # the changed file, what is changed, and what the sentences name
     (CONFIG, DETR, ["backbone", "use_pretrained_backbone", "use_timm_backbone", "backbone_kwargs"]),
     (CONFIG, NESTED, ["model_type='encoder-decoder'", "encoder.model_type='detr'", "encoder.backbone"]),
     (CONFIG, {"model_type": "detr"}, ["model_type='detr'"]),
+    (
+        "model.safetensors.index.json",
+        {"weight_map": {"a": "model-1.safetensors", "b": "../x.safetensors"}},
+        ["weight_map", "'../x.safetensors'"],
+    ),
+    ("pytorch_model.bin.index.json", {"weight_map": {"a": "/x.bin"}}, ["weight_map", "'/x.bin'"]),
     (CONFIG, {"model_type": None}, ["model_type=None"]),
     (CONFIG, {"model_type": ["marian"]}, ["model_type=['marian']"]),
     (CONFIG, {"parts": [{"model_type": "detr"}]}, ["parts.model_type='detr'"]),
