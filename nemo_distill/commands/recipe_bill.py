@@ -223,8 +223,10 @@ class RecipeBill:
             files = [[file] for file in _training_files(Path(temporary), pairs)]
             cfg = self.configs.distill(shape, files, self._cached if cached else None)
             steps = cfg.trainer.max_steps
-            # On one device, and until the probe is over: a short training would end before.
+            # On one device, and until the probe is over: a short training would end before. Its text is too short for
+            # most intervals between validations, of which it has none.
             alone = {"devices": 1, "num_nodes": 1, "max_epochs": -1, "max_steps": max(steps, ENDLESS)}
+            alone |= {"val_check_interval": 1.0, "check_val_every_n_epoch": 1}
             cfg.trainer.update({"enable_progress_bar": False, "enable_model_summary": False, **alone})
             began = time.perf_counter()
             choose_precision(cfg)

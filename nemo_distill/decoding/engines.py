@@ -212,8 +212,13 @@ def _file_problems(name: str, path: Path, languages: Sequence[str | None]) -> li
 
 
 def _found_device(device: str) -> str:
-    if device != "cpu" and not torch.cuda.is_available():
+    if device == "cpu":
+        return device
+    if not torch.cuda.is_available():
         raise ValueError("torch finds no GPU here")
+    count = torch.cuda.device_count()
+    if (torch.device(device).index or 0) >= count:
+        raise ValueError(f"torch finds {count} GPU{'s' if count > 1 else ''} here, numbered from 0")
     return device
 
 

@@ -14,6 +14,7 @@ from nemo_distill.evaluation.likeness import (
     factor_sentence,
     first_of,
     groups_of,
+    has_teacher,
     kind,
     marked,
     selected_labels,
@@ -40,6 +41,9 @@ at 100 % as good as the teacher. In brackets is the {CONFIDENCE:.0%} confidence 
 Student's t of the seeds' shares; with one seed, by paired bootstrap over the sentences ({RESAMPLES:,} resamples). With
 two seeds, the shares of both are in brackets. It is not given where the teacher is not better than the baseline by
 more than chance."""
+NO_GAP = """\
+Gap closed: not computed, because it is a share of {0}, of which less is better. Put another metric first in
+significance.metrics."""
 FIRST_REFERENCE = (
     "Of several references, COMET and commands read the first; sacrebleu's metrics and failures read all."
 )
@@ -127,6 +131,10 @@ def notes(evaluation: Mapping[str, Any], brief: bool = False) -> Iterator[str]:
         yield BRIEF_GAPS if brief else GAPS
     elif not any(system["role"] == DISTILLED for system in systems.values()):
         yield NO_ROLES
+    elif has_teacher(systems) and any(one["comparisons"] for one in sets):
+        (tested, *_) = (comparison["metric"] for one in sets for comparison in one["comparisons"])
+        if tested in FEWER_IS_BETTER:
+            yield NO_GAP.format(tested)
     if any(compared_with(systems, group) for group in groups_of(systems)[1:]):
         yield BRIEF_ALIKE if brief else ALIKE
     yield from mark_notes(systems, metrics[:1] if brief else metrics)

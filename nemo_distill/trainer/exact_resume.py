@@ -30,7 +30,8 @@ class ExactResumeCallback(Callback):
     also corrects the step counter of the loggers: in a checkpoint after a validation, Lightning saves the counter
     before it counts the last batch. A validation that was interrupted is repeated as a whole, and no other one.
 
-    A training that goes on to another length has the learning rates of that length from there on.
+    A training that goes on to another length has the learning rates of that length from there on. One that has stopped
+    early stays so, unless its patience has become larger.
     """
 
     def __init__(self) -> None:
@@ -64,6 +65,7 @@ class ExactResumeCallback(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._to_restore is not None:
             validate_on_resume(trainer, last_batch(trainer) if self._validated is None else self._validated)
+            trainer.should_stop |= any(one.wait_count >= one.patience for one in trainer.early_stopping_callbacks)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:

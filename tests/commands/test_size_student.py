@@ -156,7 +156,7 @@ def recipe(large_teacher, corpus, tmp_path_factory):
         f"teacher={large_teacher}", f"output_dir={folder}", f"recipe.source={corpus}/train.de", *QUICK,
         "recipe.accelerator=cpu", "+recipe.label={filters: null, search: {beam_size: 1, max_delta: 0}}",
         "recipe.cache={cache: {k: 4}}",
-        "+recipe.distill={trainer: {max_steps: 3, devices: 2}, model: {train_ds: {tokens_in_batch: 128, num_workers: 0}}}",
+        "+recipe.distill={trainer: {max_steps: 3, devices: 2, val_check_interval: 5000}, model: {train_ds: {tokens_in_batch: 128, num_workers: 0}}}",
     ]  # fmt: skip
 
 

@@ -1,11 +1,14 @@
 import shutil
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from nemo_distill import DistillableMTEncDecModel
+from nemo_distill.config.section import read_value
 from nemo_distill.decoding.engines import (
     ENGINES,
+    Device,
     engine_of,
     engine_problems,
     found_dtype,
@@ -169,3 +172,21 @@ def test_the_kind_of_model_tells_the_engine_of_a_folder(asked, tmp_path):
     assert engine_of(folder("other", "config.json"), asked) == (asked or "hugging_face")
     assert engine_of(tmp_path / "a.nemo", asked) == (asked or "nemo_distill")
     assert engine_of(tmp_path / "other", "nemo") == "nemo"
+
+
+@pytest.mark.parametrize(
+    ("device", "count", "said"),
+    [
+        ("cuda", 0, "torch finds no GPU here"),
+        ("cuda:1", 1, "torch finds 1 GPU here, numbered from 0"),
+        ("cuda:7", 2, "torch finds 2 GPUs here, numbered from 0"),
+        ("cuda:1", 2, None),
+        ("cuda", 1, None),
+        ("cpu", 0, None),
+    ],
+)
+def test_a_gpu_that_is_not_there_is_told(device, count, said, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    found = read_value(Device, device, "device")[1]
+    assert found == ([f"device={device}: {said}."] if said else [])

@@ -205,6 +205,17 @@ def test_a_row_of_several_seeds_has_the_means_of_their_sizes_and_speeds():
         assert [row[column] for row in shown] == ["20.0", "50.0"]
 
 
+@pytest.mark.parametrize(("metric", "is_told"), [("BLEU", False), ("TER", True)])
+def test_a_gap_in_points_of_which_less_is_better_is_told_to_be_missing(metric, is_told):
+    record = of_two_groups(("t", "a_seed0", "b_seed0"), (40.0, 30.0, 31.0), [("b_seed0", "a_seed0", 1.0, 0.01)])
+    for name, role in (("a_seed0", "baseline"), ("b_seed0", "distilled")):
+        record["systems"][name]["role"] = role
+    record["test_sets"]["flickr"]["comparisons"][0]["metric"] = metric
+    assert any(
+        note.startswith("Gap closed: not computed, because it is a share of TER") for note in notes(record)
+    ) is (is_told)
+
+
 def test_many_comparisons_are_warned_of():
     record = evaluation()
     assert "Each p-value is for one comparison" not in as_markdown(record)
