@@ -42,14 +42,8 @@ NO_TEXT = {
     b"PAR1": (
         "a Parquet table; write the sentences of each language to a text file, as 'nemo-distill split pairs=...' does"
     ),
-    b"\xff\xfe": UTF16,
-    b"\xfe\xff": UTF16,
-    b"<?xml": MARKUP,
-    b"<tmx": MARKUP,
-    b"<!DOCTYPE": MARKUP,
-    b"<html": MARKUP,
-    b"<srcset": MARKUP,
-    b"<refset": MARKUP,
+    **dict.fromkeys((b"\xff\xfe", b"\xfe\xff"), UTF16),
+    **dict.fromkeys((b"<?xml", b"<tmx", b"<!DOCTYPE", b"<html", b"<srcset", b"<refset"), MARKUP),
 }
 
 
